@@ -1,0 +1,271 @@
+"""Register-tiled micro-kernels, each emitted as ONE intrinsic, so that the compiler's front end sees a single call.
+
+A factory gets every number of its kernel as a plain argument: its call is spelled in the header of the kernel text,
+which is the key of the object cache. All offsets and strides count elements. `last` is the number of lanes of the
+final vector that exist in memory; the others are read as zero and never touched. Every kernel takes typed pointers
+(any slot) and int64 bounds, returns nothing, and accepts unaligned addresses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+__all__ = ["dot_micro", "tile_micro"]
+
+I64, I32, I1 = ir.IntType(64), ir.IntType(32), ir.IntType(1)
+
+
+def tile_micro(dtype: str, lanes: int, rows: int, vectors: int, *, w_row: int, w_red: int, x_red: int, y_row: int,
+               taps: Sequence[tuple[int, int]] = ((0, 0),), steps: Sequence[tuple[int, int]] = ((0, 0),),
+               last: int | None = None):
+    """The outer-product kernel `mk(x, w, y, c0, c1)` behind matrix products and convolutions.
+
+    y[i*y_row + p] (+)= sum over c in [c0, c1), (xs, ws) in steps, (xt, wt) in taps of
+                        w[i*w_row + c*w_red + ws + wt] * x[p + c*x_red + xs + xt]
+    for i < rows and p < vectors*lanes. The sum starts at zero if c0 == 0 and at y otherwise. `taps` are unrolled,
+    `steps` are looped over. Only x is masked by `last`; y has room for whole vectors.
+    """
+    tail = lanes if last is None else last
+    tile = [(i, j) for i in range(rows) for j in range(vectors)]
+
+    def emit(b: ir.IRBuilder, x, w, y, c0, c1) -> None:
+        vec = _Vectors(b, dtype, lanes)
+
+        def reduce_taps(x_at, w_at, acc: list) -> list:
+            acc = list(acc)
+            for x_off, w_off in taps:
+                def x_vector(j: int, x_off: int = x_off):
+                    return vec.load(x_at, x_off + lanes * j, tail if j == vectors - 1 else lanes)
+
+                def weight(i: int, w_off: int = w_off):
+                    return vec.broadcast(w_at, w_off + i * w_row)
+
+                if vectors <= rows:         # hold the smaller side in registers, stream the other one
+                    held = [x_vector(j) for j in range(vectors)]
+                    pairs = ((i, j, w, held[j]) for i in range(rows) for w in [weight(i)] for j in range(vectors))
+                else:
+                    held = [weight(i) for i in range(rows)]
+                    pairs = ((i, j, held[i], x) for j in range(vectors) for x in [x_vector(j)] for i in range(rows))
+                for i, j, w, x in pairs:
+                    acc[i * vectors + j] = vec.fma(w, x, acc[i * vectors + j])
+            return acc
+
+        def channel(c, acc: list) -> list:
+            x_at, w_at = vec.at(x, b.mul(c, _int(x_red))), vec.at(w, b.mul(c, _int(w_red)))
+            if len(steps) == 1:
+                return reduce_taps(vec.at(x_at, steps[0][0]), vec.at(w_at, steps[0][1]), acc)
+            x_table, w_table = (_table(b, [step[side] for step in steps]) for side in (0, 1))
+
+            def step(s, acc: list) -> list:
+                return reduce_taps(vec.at(x_at, b.load(b.gep(x_table, [_int(0), s]))),
+                                   vec.at(w_at, b.load(b.gep(w_table, [_int(0), s]))), acc)
+            return _loop(b, _int(0), _int(len(steps)), 1, acc, step)
+
+        start = _choose(b, b.icmp_signed("==", c0, _int(0)),
+                        lambda: [vec.zero for _ in tile],
+                        lambda: [vec.load(y, i * y_row + lanes * j) for i, j in tile])
+        total = _loop(b, c0, c1, 1, start, channel)
+        for (i, j), value in zip(tile, total):
+            vec.store(y, i * y_row + lanes * j, value)
+
+    return _intrinsic(emit, pointers=3, sizes=2)
+
+
+def dot_micro(dtype: str, lanes: int, rows: int, columns: Sequence[int], *, a_row: int, y_row: int,
+              last: int | None = None):
+    """The inner-product kernel `mk(a, x, y, p0, p1)` behind weight gradients and products with a transposed matrix.
+
+    y[i*y_row + t] += sum over p in [p0, p1) of a[i*a_row + p] * x[columns[t] + p]   for i < rows, t < len(columns).
+    p1 - p0 is a multiple of lanes; with `last`, the positions p1 ... p1 + last - 1 are added as well.
+    Each row of y is updated as one vector of the next power of two above len(columns): the surplus gets + 0.
+    """
+    width = 1 << (len(columns) - 1).bit_length()
+    tile = [(i, t) for i in range(rows) for t in range(len(columns))]
+
+    def emit(b: ir.IRBuilder, a, x, y, p0, p1) -> None:
+        vec = _Vectors(b, dtype, lanes)
+
+        def position(p, acc: list, exist: int = lanes) -> list:
+            a_at, x_at, acc = vec.at(a, p), vec.at(x, p), list(acc)
+            xs = [vec.load(x_at, offset, exist) for offset in columns]
+            for i in range(rows):
+                row = vec.load(a_at, i * a_row, exist)
+                for t, value in enumerate(xs):
+                    acc[i * len(columns) + t] = vec.fma(row, value, acc[i * len(columns) + t])
+            return acc
+
+        acc = _loop(b, p0, p1, lanes, [vec.zero for _ in tile], position)
+        if last:
+            acc = position(p1, acc, last)
+        narrow = _Vectors(b, dtype, width)
+        for i in range(rows):
+            sums = vec.horizontal(acc[i * len(columns):(i + 1) * len(columns)], width)
+            narrow.store(y, i * y_row, b.fadd(narrow.load(y, i * y_row), sums))
+
+    return _intrinsic(emit, pointers=3, sizes=2)
+
+
+class _Vectors:
+    """Emits operations on vectors of one length and dtype at the builder's position."""
+
+    def __init__(self, builder: ir.IRBuilder, dtype: str, lanes: int):
+        self.b, self.lanes = builder, lanes
+        self.element = {"float32": ir.FloatType(), "float64": ir.DoubleType()}[dtype]
+        self.bytes = 4 if dtype == "float32" else 8
+        self.type = ir.VectorType(self.element, lanes)
+        self.name = f"v{lanes}f{8 * self.bytes}"
+        self.zero = ir.Constant(self.type, [0.0] * lanes)
+
+    def constant(self, value: float):
+        return ir.Constant(self.type, [value] * self.lanes)
+
+    def at(self, pointer, offset):
+        if isinstance(offset, int):
+            if offset == 0:
+                return pointer
+            offset = _int(offset)
+        return self.b.gep(pointer, [offset])
+
+    def load(self, pointer, offset: int, exist: int | None = None):
+        address = self.b.bitcast(self.at(pointer, offset), ir.PointerType(self.type))
+        if exist is None or exist == self.lanes:
+            return self.b.load(address, align=self.bytes)
+        mask = ir.Constant(ir.VectorType(I1, self.lanes), [int(lane < exist) for lane in range(self.lanes)])
+        kind = ir.FunctionType(self.type, [address.type, I32, mask.type, self.type])
+        masked = cgutils.get_or_insert_function(self.b.module, kind, f"llvm.masked.load.{self.name}.p0")
+        return self.b.call(masked, [address, ir.Constant(I32, self.bytes), mask, self.zero])
+
+    def store(self, pointer, offset: int, value) -> None:
+        address = self.b.bitcast(self.at(pointer, offset), ir.PointerType(self.type))
+        self.b.store(value, address, align=self.bytes)
+
+    def broadcast(self, pointer, offset: int):
+        return self.splat(self.b.load(self.at(pointer, offset), align=self.bytes))
+
+    def splat(self, scalar):
+        if self.lanes == 1:
+            return self.b.insert_element(self.zero, scalar, ir.Constant(I32, 0))
+        undefined = ir.Constant(self.type, ir.Undefined)
+        first = self.b.insert_element(undefined, scalar, ir.Constant(I32, 0))
+        return self.shuffle(first, undefined, [0] * self.lanes)
+
+    def shuffle(self, left, right, lanes: Sequence[int]):
+        return self.b.shuffle_vector(left, right, ir.Constant(ir.VectorType(I32, len(lanes)), list(lanes)))
+
+    def fma(self, x, y, z):
+        kind = ir.FunctionType(self.type, [self.type] * 3)
+        return self.b.call(cgutils.get_or_insert_function(self.b.module, kind, f"llvm.fma.{self.name}"), [x, y, z])
+
+    def horizontal(self, values: list, width: int):
+        """A vector of `width` lanes holding the sum of each vector, zero beyond len(values)."""
+        values = list(values) + [self.zero] * (width - len(values))
+        lanes = self.lanes
+        while lanes > width:                                  # fold each vector onto itself ...
+            half = lanes // 2
+            low, high = range(half), range(half, lanes)
+            values = [self.b.fadd(self.shuffle(v, v, low), self.shuffle(v, v, high)) for v in values]
+            lanes = half
+        if lanes < width:
+            raise ValueError("more columns than lanes")
+        group = lanes
+        while len(values) > 1:                                # ... then fold pairs into one vector
+            half, pairs = group // 2, len(values) // 2
+            blocks = [range(base, base + half) for base in range(0, lanes, group)]
+            low = [lane for block in blocks for lane in (*block, *(lanes + q for q in block))]
+            high = [lane + half for lane in low]
+            values = [self.b.fadd(self.shuffle(values[k], values[k + pairs], low),
+                                  self.shuffle(values[k], values[k + pairs], high)) for k in range(pairs)]
+            group = half
+        return self.shuffle(values[0], values[0], _lanes_of_tree(width)) if width > 1 else values[0]
+
+
+def _lanes_of_tree(width: int) -> list[int]:
+    """For each input of the pairwise tree, the lane in which its sum ends up."""
+    owners, group = [[k] * width for k in range(width)], width
+    while len(owners) > 1:
+        half, pairs = group // 2, len(owners) // 2
+        owners = [[o for base in range(0, width, group)
+                   for o in owners[k][base:base + half] + owners[k + pairs][base:base + half]] for k in range(pairs)]
+        group = half
+    return [owners[0].index(k) for k in range(width)]
+
+
+def _int(value: int) -> ir.Constant:
+    return ir.Constant(I64, value)
+
+
+def _table(b: ir.IRBuilder, numbers: Sequence[int]):
+    """A constant int64 array inside the module."""
+    kind = ir.ArrayType(I64, len(numbers))
+    table = cgutils.global_constant(b, "offsets", ir.Constant(kind, list(numbers)))
+    return table
+
+
+def _choose(b: ir.IRBuilder, condition, if_true: Callable[[], list], if_false: Callable[[], list]) -> list:
+    """The values of one of two lists, computed only on the side that is taken."""
+    sides = []
+    yes, no, after = (b.append_basic_block(name) for name in ("yes", "no", "after"))
+    b.cbranch(condition, yes, no)
+    for block, values in ((yes, if_true), (no, if_false)):
+        b.position_at_end(block)
+        sides.append((values(), b.block))
+        b.branch(after)
+    b.position_at_end(after)
+    chosen = []
+    for pair in zip(*(values for values, _ in sides)):
+        phi = b.phi(pair[0].type)
+        for value, (_, block) in zip(pair, sides):
+            phi.add_incoming(value, block)
+        chosen.append(phi)
+    return chosen
+
+
+def _loop(b: ir.IRBuilder, start, stop, step: int, carried: list, body: Callable[..., list]) -> list:
+    """What `carried` has become after body(index, carried) ran for index in range(start, stop, step)."""
+    before = b.block
+    head, after = b.append_basic_block("head"), b.append_basic_block("after")
+    b.cbranch(b.icmp_signed("<", start, stop), head, after)
+    b.position_at_end(head)
+    index = b.phi(I64)
+    index.add_incoming(start, before)
+    inner = []
+    for value in carried:
+        phi = b.phi(value.type)
+        phi.add_incoming(value, before)
+        inner.append(phi)
+    results = body(index, inner)
+    following = b.add(index, _int(step))
+    index.add_incoming(following, b.block)
+    for phi, result in zip(inner, results):
+        phi.add_incoming(result, b.block)
+    b.cbranch(b.icmp_signed("<", following, stop), head, after)
+    end = b.block
+    b.position_at_end(after)
+    outcomes = []
+    for value, result in zip(carried, results):
+        phi = b.phi(value.type)
+        phi.add_incoming(value, before)
+        phi.add_incoming(result, end)
+        outcomes.append(phi)
+    return outcomes
+
+
+def _intrinsic(emit: Callable[..., None], pointers: int, sizes: int):
+    """A Numba intrinsic of that many pointers, then int64 numbers, returning nothing."""
+    names = [f"a{k}" for k in range(pointers + sizes)]
+
+    def typed(context, *arguments):
+        def generate(target, builder, signature, values):
+            emit(builder, *values)
+            return target.get_dummy_value()
+        return types.void(*arguments[:pointers], *[types.int64] * sizes), generate
+
+    # Numba wants the exact number of parameters in the function it decorates
+    scope: dict = {"typed": typed}
+    exec(f"def micro(context, {', '.join(names)}): return typed(context, {', '.join(names)})", scope)
+    return intrinsic(scope["micro"])

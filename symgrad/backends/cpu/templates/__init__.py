@@ -1,0 +1,145 @@
+"""Generators of CPU kernel text with an epilogue hole.
+
+A template is a plain function of a frozen problem description. It returns the header (micro-kernels), the body and the
+scratch of one kernel; the caller binds pointers and scratch s0, s1, ... before the body. Where an output element is ready,
+the caller's epilogue is printed, inside a plain loop over contiguous outputs. A template knows no op and no graph.
+Names made of one of the letters p, s, n, t or v and a number belong to the caller; templates use words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cache
+
+__all__ = ["Epilogue", "Target", "TemplateText", "host_target"]
+
+Epilogue = Callable[[tuple[str, ...], str], list[str]]
+"""Given the index names of one output element and the text of its value: the statements that consume it."""
+
+ITEM_BYTES = {"float32": 4, "float64": 8}
+
+
+@dataclass(frozen=True)
+class TemplateText:
+    """The text of one kernel: module-level lines, body lines indented by 4, extra buffers s0, s1, ... (dtype, elements).
+
+    Scratch buffers are 64-byte aligned, private to the kernel, and have undefined content.
+    """
+
+    header: tuple[str, ...]
+    body: tuple[str, ...]
+    scratch: tuple[tuple[str, int], ...]
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a template must know of a machine: bytes per vector, vector registers, bytes of the L1 and L2 caches."""
+
+    vector_bytes: int
+    registers: int
+    l1_bytes: int = 32 * 1024
+    l2_bytes: int = 512 * 1024
+
+    def lanes(self, dtype: str) -> int:
+        return self.vector_bytes // ITEM_BYTES[dtype]
+
+
+@cache
+def host_target() -> Target:
+    """The machine this process runs on, as the code generator sees it."""
+    from llvmlite import binding  # heavy; needed anyway to load the kernel
+    features = binding.get_host_cpu_features()
+    if features.get("avx512f") and features.get("avx512vl"):
+        return Target(vector_bytes=64, registers=32)
+    if features.get("avx2") and features.get("fma"):
+        return Target(vector_bytes=32, registers=16)
+    return Target(vector_bytes=16, registers=32 if features.get("neon") else 16)
+
+
+@dataclass
+class Writer:
+    """Collects the header, the indented body lines and the scratch of one kernel."""
+
+    header: list[str] = field(default_factory=list)
+    body: list[str] = field(default_factory=list)
+    scratch: list[tuple[str, int]] = field(default_factory=list)
+    depth: int = 1
+
+    def micro(self, call: str) -> str:
+        """The name of the micro-kernel made by this factory call; equal calls share one."""
+        for line in self.header:
+            name, _, made = line.partition(" = ")
+            if made == call:
+                return name
+        self.header.append(f"mk{len(self.header)} = {call}")
+        return f"mk{len(self.header) - 1}"
+
+    def buffer(self, dtype: str, elements: int) -> str:
+        """The name of a new scratch buffer."""
+        self.scratch.append((dtype, max(int(elements), 1)))
+        return f"s{len(self.scratch) - 1}"
+
+    def add(self, *lines: str) -> None:
+        self.body.extend("    " * self.depth + line for line in lines)
+
+    @contextmanager
+    def block(self, head: str) -> Iterator[None]:
+        self.add(head)
+        self.depth += 1
+        yield
+        self.depth -= 1
+
+    @contextmanager
+    def loop(self, name: str, stop: int | str, step: int = 1) -> Iterator[None]:
+        """A loop from 0; a loop known to run once is printed as an assignment, which compiles faster."""
+        if isinstance(stop, int) and stop <= step:
+            if stop > 0:
+                self.add(f"{name} = 0")
+                yield
+                return
+        with self.block(f"for {name} in range({stop}):" if step == 1 else f"for {name} in range(0, {stop}, {step}):"):
+            yield
+
+    def text(self) -> TemplateText:
+        return TemplateText(tuple(self.header), tuple(self.body), tuple(self.scratch))
+
+
+def round_up(number: int, multiple: int) -> int:
+    return -(-number // multiple) * multiple
+
+
+def sum_text(*terms: tuple[str | int, str | int] | int | str) -> str:
+    """The text of a sum of numbers, names and (factor, factor) products, without the zeros and ones."""
+    known, names = 0, []
+    for term in terms:
+        left, right = term if isinstance(term, tuple) else (term, 1)
+        if isinstance(left, int) and isinstance(right, int):
+            known += left * right
+        elif 0 not in (left, right):
+            factors = [str(factor) if isinstance(factor, int) or factor.isidentifier() else f"({factor})"
+                       for factor in (left, right) if factor != 1]
+            names.append("*".join(factors))
+    if known or not names:
+        names.append(str(known))
+    return " + ".join(names)
+
+
+def choose_tile(rows: int, positions: int, lanes: int, registers: int, widths: tuple[int, ...] = ()) -> tuple[int, int]:
+    """(rows, vectors) of the register tile that wastes the least on a rows x positions output.
+
+    Accumulators, one side of the operands and one streamed value share the registers; below eight accumulators
+    the latency of the multiply-add shows.
+    """
+    def cost(tile: tuple[int, int]) -> float:
+        r, v = tile
+        work = r * v
+        steps = max(work / 2, (r + v) / 2, 4)
+        row_tail = rows % r
+        tail_steps = max(row_tail * v / 2, (row_tail + v) / 2, 4) if row_tail else 0
+        columns = -(-positions // (v * lanes))
+        return ((rows // r) * steps + tail_steps) * columns + 0.01 * (r + v) * columns
+    tiles = [(r, v) for r in range(1, registers) for v in (widths or range(1, registers))
+             if r * v + min(r, v) + 1 <= registers and r <= rows]
+    return min(tiles, key=cost)

@@ -1,0 +1,257 @@
+"""Matrix products: C[b, i, j] = sum over k of A[b, i, k] * B[b, k, j], on the outer- and inner-product micro-kernels.
+
+Sizes and strides known as integers give the *static* forms, which read the operands in place where that is fast:
+- outer form: a register tile of C; one operand is broadcast, the other is read in vectors along j;
+- skinny outer form (very few rows): few k at a time over many columns, so that B streams at memory speed;
+- inner form (rows of A and columns of B both contiguous along k): dot products, no packing.
+A size or stride given as a name gives the *any-size* form: both operands are packed block by block, zeros filling the
+edges (the scheme of Goto and van de Geijn 2008, as arranged in BLIS, Van Zee and van de Geijn 2015).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from symgrad.backends.cpu.templates import (Epilogue, ITEM_BYTES, Target, TemplateText, Writer, choose_tile, host_target,
+                                            round_up, sum_text)
+
+__all__ = ["Gemm", "Operand", "gemm"]
+
+Size = int | str
+
+
+@dataclass(frozen=True)
+class Operand:
+    """A strided matrix per batch: element (b, r, c) is name[offset + b*strides[0] + r*strides[1] + c*strides[2]]."""
+
+    name: str
+    strides: tuple[Size, Size, Size]
+    offset: Size = 0
+
+    def at(self, batch: str, row: Size, column: Size) -> str:
+        return sum_text(self.offset, *zip((batch, row, column), self.strides))
+
+    def transposed(self) -> Operand:
+        return replace(self, strides=(self.strides[0], self.strides[2], self.strides[1]))
+
+
+@dataclass(frozen=True)
+class Gemm:
+    """C (batch, m, n) = A (batch, m, k) times B (batch, k, n); a size is an int or the name of an int64 variable."""
+
+    dtype: str
+    batch: Size
+    m: Size
+    n: Size
+    k: Size
+    a: Operand
+    b: Operand
+
+    def transposed(self) -> Gemm:
+        return replace(self, m=self.n, n=self.m, a=self.b.transposed(), b=self.a.transposed())
+
+    @property
+    def numbers(self) -> tuple[Size, ...]:
+        return self.m, self.n, self.k, *self.a.strides[1:], *self.b.strides[1:]
+
+
+@dataclass(frozen=True)
+class _Output:
+    """How a finished tile is handed to the epilogue: maybe transposed, maybe with the columns seen as (rows, width)."""
+
+    epilogue: Epilogue
+    swapped: bool = False
+    width: int | None = None
+
+    def emit(self, out: Writer, tile: str, pitch: int, rows: Size, columns: Size) -> None:
+        """Loops over `rows` x `columns` elements of the tile whose first element is (i0, j0)."""
+        if self.swapped:
+            with out.loop("column", columns), out.loop("row", rows):
+                out.add("i = j0 + column", "j = i0 + row", f"value = {tile}[{sum_text(('row', pitch), 'column')}]",
+                        *self.epilogue(("batch", "i", "j"), "value"))
+        elif self.width:
+            with out.loop("row", rows):
+                out.add("i = i0 + row")
+                with out.block(f"for high in range(j0 // {self.width}, (j0 + {columns} - 1) // {self.width} + 1):"):
+                    out.add(f"line = high * {self.width}")
+                    with out.block(f"for low in range(max(j0 - line, 0), min(j0 + {columns} - line, {self.width})):"):
+                        out.add(f"value = {tile}[{sum_text(('row', pitch))} + line + low - j0]",
+                                *self.epilogue(("batch", "i", "high", "low"), "value"))
+        else:
+            with out.loop("row", rows):
+                out.add("i = i0 + row")
+                with out.loop("column", columns):
+                    out.add("j = j0 + column", f"value = {tile}[{sum_text(('row', pitch), 'column')}]",
+                            *self.epilogue(("batch", "i", "j"), "value"))
+
+
+def gemm(problem: Gemm, epilogue: Epilogue, *, width: int | None = None, target: Target | None = None) -> TemplateText:
+    """The text of the product; the epilogue gets (batch, i, j), or (batch, i, j // width, j % width) with `width`."""
+    target = target or host_target()
+    out, result = Writer(), _Output(epilogue, width=width)
+    if 0 in (problem.batch, problem.m, problem.n):
+        out.add("pass")
+        return out.text()
+    if problem.k == 0:
+        _emit_zeros(out, problem, result)
+    elif any(isinstance(number, str) for number in problem.numbers):
+        _emit_any_size(out, problem, result, target)
+    else:
+        if not width and _better_transposed(problem):
+            problem, result = problem.transposed(), replace(result, swapped=True)
+        (_emit_inner if _is_inner(problem) else _emit_outer)(out, problem, result, target)
+    return out.text()
+
+
+def _better_transposed(p: Gemm) -> bool:
+    if p.n == 1 or p.m == 1:
+        return p.m > 1
+    along_k = p.b.strides[1] == 1 and p.b.strides[2] != 1
+    return along_k and p.a.strides[1] == 1 and p.a.strides[2] != 1
+
+
+def _is_inner(p: Gemm) -> bool:
+    contiguous = p.a.strides[2] == 1 and p.b.strides[1] == 1 and p.b.strides[2] != 1
+    return contiguous and p.k >= 16 and min(p.m, p.n) <= 96
+
+
+def _emit_zeros(out: Writer, p: Gemm, result: _Output) -> None:
+    """The empty sum: zero everywhere."""
+    tile = out.buffer(p.dtype, 1)
+    out.add(f"{tile}[0] = lit_{p.dtype}(0.0)", "i0 = 0", "j0 = 0")
+    with out.loop("batch", p.batch):
+        if result.width:        # one element at a time: a tile of one row and one column
+            with out.loop("i0", p.m), out.loop("j0", p.n):
+                result.emit(out, tile, 0, 1, 1)
+        else:
+            with out.loop("i0", p.m), out.loop("j0", p.n):
+                result.emit(out, tile, 0, 1, 1)
+
+
+def _emit_outer(out: Writer, p: Gemm, result: _Output, target: Target) -> None:
+    lanes, item = target.lanes(p.dtype), ITEM_BYTES[p.dtype]
+    rows, vectors = choose_tile(p.m, p.n, lanes, target.registers)
+    tile_columns = vectors * lanes
+    skinny = p.m < 4 and p.k * p.n * item > target.l2_bytes
+    k_block = 16 if skinny else p.k if p.k <= 384 else 256
+    n_block = min(round_up(p.n, tile_columns), round_up(4096 if skinny else 256, tile_columns))
+    m_block = min(p.m, rows * max(1, 128 // rows))
+    pack_b = p.b.strides[2] != 1 or (not skinny and p.m >= 4 * rows and p.b.strides[1] * item >= 2048)
+    pack_a = p.n >= 4 * tile_columns and p.a.strides[2] * item >= 512
+    pitch = n_block + (lanes if n_block * item % 1024 == 0 else 0)
+    tile = out.buffer(p.dtype, round_up(m_block, rows) * pitch)
+    packed_b = out.buffer(p.dtype, p.k * n_block) if pack_b else ""
+    packed_a = out.buffer(p.dtype, round_up(m_block, rows) * k_block) if pack_a else ""
+    column_tail = 0 if pack_b else p.n % tile_columns
+
+    def kernel(tile_rows: int, columns: int) -> str:
+        width = -(-columns // lanes)
+        last = f", last={columns % lanes}" if columns % lanes else ""
+        w_row, w_red = (1, rows) if pack_a else p.a.strides[1:]
+        x_red = tile_columns if pack_b else p.b.strides[1]
+        return out.micro(f"tile_micro({p.dtype!r}, {lanes}, {tile_rows}, {width}, w_row={w_row}, w_red={w_red}, "
+                         f"x_red={x_red}, y_row={pitch}{last})")
+
+    def emit_rows(columns: int) -> None:
+        """One strip of columns: all full row tiles, then the ragged one."""
+        x_at = sum_text(("column", p.k)) if pack_b else p.b.at("batch", 0, "j0 + column")
+        x = f"advance({packed_b or p.b.name}, {x_at})"
+
+        def call(tile_rows: int) -> str:
+            w_at = f"row*{k_block} - k0*{rows}" if pack_a else p.a.at("batch", "i0 + row", 0)
+            return (f"{kernel(tile_rows, columns)}({x}, advance({packed_a or p.a.name}, {w_at}), "
+                    f"advance({tile}, row*{pitch} + column), k0, k1)")
+        if p.m >= rows:
+            with out.block(f"for row in range(0, rows - {rows - 1}, {rows}):"):
+                out.add(call(rows))
+        if p.m % rows:
+            with out.block(f"if rows % {rows} != 0:"):
+                out.add(f"row = rows - {p.m % rows}", call(p.m % rows))
+
+    with out.loop("batch", p.batch), out.loop("j0", p.n, n_block):
+        out.add(f"columns = min({n_block}, {p.n} - j0)")
+        if pack_b:
+            _emit_pack(out, packed_b, p.b.name, "columns", p.k, tile_columns, p.k,
+                       lambda c, k: p.b.at("batch", k, f"j0 + {c}"), p.dtype, padded=p.n % tile_columns != 0,
+                       reduce_outside=p.b.strides[2] == 1)
+        with out.loop("i0", p.m, m_block):
+            out.add(f"rows = min({m_block}, {p.m} - i0)")
+            with out.loop("k0", p.k, k_block):
+                out.add(f"k1 = min(k0 + {k_block}, {p.k})")
+                if pack_a:
+                    _emit_pack(out, packed_a, p.a.name, "rows", "k1 - k0", rows, k_block,
+                               lambda r, k: p.a.at("batch", f"i0 + {r}", f"k0 + {k}"), p.dtype,
+                               padded=p.m % rows != 0, reduce_outside=p.a.strides[1] == 1)
+                if p.n >= tile_columns or not column_tail:
+                    limit = f"columns - {tile_columns - 1}" if column_tail else "columns"
+                    with out.block(f"for column in range(0, {limit}, {tile_columns}):"):
+                        emit_rows(tile_columns)
+                if column_tail:
+                    with out.block(f"if columns % {tile_columns} != 0:"):
+                        out.add(f"column = columns - {column_tail}")
+                        emit_rows(column_tail)
+            result.emit(out, tile, pitch, "rows", "columns")
+
+
+def _emit_pack(out: Writer, packed: str, source: str, count: str, depth: Size, panel: int, panel_depth: Size, address,
+               dtype: str, padded: bool, reduce_outside: bool) -> None:
+    """Copies `count` lines of length `depth` into panels of `panel` lines: packed[(line // panel), k, line % panel].
+
+    The last panel is filled up with zeros if `padded`. `reduce_outside` puts the loop over k outside, for sources that
+    are contiguous across lines.
+    """
+    start = sum_text(("first", panel_depth))
+
+    def copy_panel(lines: Size) -> None:
+        store = f"{packed}[{start} + k*{panel} + line] = {source}[{address('(first + line)', 'k')}]"
+        if reduce_outside:
+            with out.loop("k", depth), out.loop("line", lines):
+                out.add(store)
+        else:
+            with out.loop("line", lines), out.loop("k", depth):
+                out.add(store)
+    if not padded:
+        with out.block(f"for first in range(0, {count}, {panel}):"):
+            copy_panel(panel)
+        return
+    with out.block(f"for first in range(0, {count}, {panel}):"):
+        out.add(f"lines = min({panel}, {count} - first)")
+        copy_panel("lines")
+        with out.block(f"if lines < {panel}:"):
+            with out.loop("k", depth), out.block(f"for line in range(lines, {panel}):"):
+                out.add(f"{packed}[{start} + k*{panel} + line] = lit_{dtype}(0.0)")
+
+
+def _emit_inner(out: Writer, p: Gemm, result: _Output, target: Target) -> None:
+    """Dot products of contiguous rows, for operands that both run along k."""
+    lanes = target.lanes(p.dtype)
+    columns = min(8 if p.m == 1 else 4, lanes, 1 << (p.n.bit_length() - 1))
+    rows = min(p.m, (target.registers - 1) // (columns + 1), 4)
+    while p.m % rows and p.m > rows and p.m % rows < rows // 2:
+        rows -= 1
+    k_block = p.k if p.k <= 6144 else 4096
+    k_tail = p.k % lanes
+    m_block, n_block = min(p.m, 24), min(p.n, max(columns, 2048 // columns * columns))
+    pitch = n_block + lanes
+    tile = out.buffer(p.dtype, m_block * pitch)
+
+    def kernel(tile_rows: int, width: int, last: int) -> str:
+        offsets = tuple(t * p.b.strides[2] for t in range(width))
+        masked = f", last={last}" if last else ""
+        return out.micro(f"dot_micro({p.dtype!r}, {lanes}, {tile_rows}, {offsets}, a_row={p.a.strides[1]}, "
+                         f"y_row={pitch}{masked})")
+
+    def emit_rows(width: int) -> None:
+        x = f"advance({p.b.name}, {p.b.at('batch', 0, 'j0 + column')})"
+
+        def call(tile_rows: int) -> list[str]:
+            # the last block of k carries the masked end
+            return [f"{kernel(tile_rows, width, k_tail)}(advance({p.a.name}, {p.a.at('batch', 'i0 + row', 0)}), {x}, "
+                    f"advance({tile}, row*{pitch} + column), k0, k1)"]
+
+        if p.m >= rows:
+            with out.block(f"for row in range(0, rows - {rows - 1}, {rows}):"):
+                out.add(*call(rows))
+        if p.m % rows:
+            with out.block(f"if rows % {rows} != 0:"):
+                out.add(f"row = rows - {p.m % rows}", *call(p.m % rows))

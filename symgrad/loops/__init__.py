@@ -1,0 +1,1 @@
+"""What the machine does: scalar expressions over loop indices; knows nothing of graphs."""

@@ -1,0 +1,7 @@
+"""One row per op, by family. Importing this package registers every row and gives nodes their operators."""
+
+from . import elementwise, reduce, shape, sugar
+
+sugar.install()
+
+FAMILIES = [elementwise, shape, reduce]
