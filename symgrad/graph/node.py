@@ -74,6 +74,10 @@ class Node:
     def name(self) -> str | None:
         return self.notes.label
 
+    @name.setter
+    def name(self, label: str | None) -> None:
+        self.notes.label = label
+
     @property
     def dtype(self) -> str:
         return self._type.dtype
