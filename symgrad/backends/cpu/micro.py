@@ -77,11 +77,11 @@ def tile_micro(dtype: str, lanes: int, rows: int, vectors: int, *, w_row: int, w
 
 
 def dot_micro(dtype: str, lanes: int, rows: int, columns: Sequence[int], *, a_row: int, y_row: int,
-              last: int | None = None):
+              end: int = 0, last: int = 0):
     """The inner-product kernel `mk(a, x, y, p0, p1)` behind weight gradients and products with a transposed matrix.
 
     y[i*y_row + t] += sum over p in [p0, p1) of a[i*a_row + p] * x[columns[t] + p]   for i < rows, t < len(columns).
-    p1 - p0 is a multiple of lanes; with `last`, the positions p1 ... p1 + last - 1 are added as well.
+    p1 - p0 is a multiple of lanes; a block with p1 == end also gets the `last` positions after it.
     Each row of y is updated as one vector of the next power of two above len(columns): the surplus gets + 0.
     """
     width = 1 << (len(columns) - 1).bit_length()
@@ -101,7 +101,7 @@ def dot_micro(dtype: str, lanes: int, rows: int, columns: Sequence[int], *, a_ro
 
         acc = _loop(b, p0, p1, lanes, [vec.zero for _ in tile], position)
         if last:
-            acc = position(p1, acc, last)
+            acc = _choose(b, b.icmp_signed("==", p1, _int(end)), lambda: position(p1, acc, last), lambda: acc)
         narrow = _Vectors(b, dtype, width)
         for i in range(rows):
             sums = vec.horizontal(acc[i * len(columns):(i + 1) * len(columns)], width)

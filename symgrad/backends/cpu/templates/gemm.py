@@ -229,29 +229,80 @@ def _emit_inner(out: Writer, p: Gemm, result: _Output, target: Target) -> None:
     rows = min(p.m, (target.registers - 1) // (columns + 1), 4)
     while p.m % rows and p.m > rows and p.m % rows < rows // 2:
         rows -= 1
-    k_block = p.k if p.k <= 6144 else 4096
-    k_tail = p.k % lanes
-    m_block, n_block = min(p.m, 24), min(p.n, max(columns, 2048 // columns * columns))
+    k_end = p.k - p.k % lanes
+    k_block = max(k_end, 1) if p.m * p.k * ITEM_BYTES[p.dtype] <= target.l2_bytes // 2 else 2048
+    m_block, n_block = min(p.m, rows * 32), min(p.n, max(columns, 1024 // columns * columns))
     pitch = n_block + lanes
     tile = out.buffer(p.dtype, m_block * pitch)
 
-    def kernel(tile_rows: int, width: int, last: int) -> str:
+    def kernel(tile_rows: int, width: int) -> str:
         offsets = tuple(t * p.b.strides[2] for t in range(width))
-        masked = f", last={last}" if last else ""
+        last = f", end={k_end}, last={p.k - k_end}" if p.k > k_end else ""
         return out.micro(f"dot_micro({p.dtype!r}, {lanes}, {tile_rows}, {offsets}, a_row={p.a.strides[1]}, "
-                         f"y_row={pitch}{masked})")
+                         f"y_row={pitch}{last})")
 
     def emit_rows(width: int) -> None:
         x = f"advance({p.b.name}, {p.b.at('batch', 0, 'j0 + column')})"
 
-        def call(tile_rows: int) -> list[str]:
-            # the last block of k carries the masked end
-            return [f"{kernel(tile_rows, width, k_tail)}(advance({p.a.name}, {p.a.at('batch', 'i0 + row', 0)}), {x}, "
-                    f"advance({tile}, row*{pitch} + column), k0, k1)"]
-
+        def call(tile_rows: int) -> str:
+            return (f"{kernel(tile_rows, width)}(advance({p.a.name}, {p.a.at('batch', 'i0 + row', 0)}), {x}, "
+                    f"advance({tile}, row*{pitch} + column), k0, k1)")
         if p.m >= rows:
             with out.block(f"for row in range(0, rows - {rows - 1}, {rows}):"):
-                out.add(*call(rows))
+                out.add(call(rows))
         if p.m % rows:
             with out.block(f"if rows % {rows} != 0:"):
-                out.add(f"row = rows - {p.m % rows}", *call(p.m % rows))
+                out.add(f"row = rows - {p.m % rows}", call(p.m % rows))
+
+    with out.loop("batch", p.batch), out.loop("j0", p.n, n_block):
+        out.add(f"columns = min({n_block}, {p.n} - j0)")
+        with out.loop("i0", p.m, m_block):
+            out.add(f"rows = min({m_block}, {p.m} - i0)")
+            with out.loop("row", "rows"), out.loop("column", "columns"):
+                out.add(f"{tile}[row*{pitch} + column] = lit_{p.dtype}(0.0)")
+            with out.loop("k0", max(k_end, 1), k_block):
+                out.add(f"k1 = min(k0 + {k_block}, {k_end})")
+                with out.block(f"for column in range(0, columns - {columns - 1}, {columns}):"):
+                    emit_rows(columns)
+                if p.n % columns:
+                    with out.block(f"if columns % {columns} != 0:"):
+                        out.add(f"column = columns - {p.n % columns}")
+                        emit_rows(p.n % columns)
+            result.emit(out, tile, pitch, "rows", "columns")
+
+
+def _emit_any_size(out: Writer, p: Gemm, result: _Output, target: Target) -> None:
+    """Blocks of fixed size, packed with zeros at the edges, so that one micro-kernel serves every size."""
+    lanes, item = target.lanes(p.dtype), ITEM_BYTES[p.dtype]
+    rows, vectors = choose_tile(96, 96 * lanes, lanes, target.registers)
+    tile_columns = vectors * lanes
+    k_block = 256 if isinstance(p.k, str) else min(p.k, 256)
+    n_block = round_up(256 if isinstance(p.n, str) else min(p.n, 256), tile_columns)
+    m_block = round_up(128 if isinstance(p.m, str) else min(p.m, 128), rows)
+    pitch = n_block + (lanes if n_block * item % 1024 == 0 else 0)
+    tile = out.buffer(p.dtype, m_block * pitch)
+    packed_a, packed_b = out.buffer(p.dtype, m_block * k_block), out.buffer(p.dtype, n_block * k_block)
+    kernel = out.micro(f"tile_micro({p.dtype!r}, {lanes}, {rows}, {vectors}, w_row=1, w_red={rows}, "
+                       f"x_red={tile_columns}, y_row={pitch})")
+    with out.loop("batch", p.batch), out.block(f"for j0 in range(0, {p.n}, {n_block}):"):
+        out.add(f"columns = min({n_block}, {p.n} - j0)")
+        with out.block(f"for i0 in range(0, {p.m}, {m_block}):"):
+            out.add(f"rows = min({m_block}, {p.m} - i0)")
+            if isinstance(p.k, str):
+                with out.block(f"if {p.k} == 0:"), out.loop("row", "rows"), out.loop("column", "columns"):
+                    out.add(f"{tile}[row*{pitch} + column] = lit_{p.dtype}(0.0)")
+            with out.block(f"for k0 in range(0, {p.k}, {k_block}):"):
+                out.add(f"k1 = min(k0 + {k_block}, {p.k})")
+                _emit_pack(out, packed_b, p.b.name, "columns", "k1 - k0", tile_columns, k_block,
+                           lambda c, k: p.b.at("batch", f"k0 + {k}", f"j0 + {c}"), p.dtype, padded=True,
+                           reduce_outside=p.b.strides[2] == 1)
+                _emit_pack(out, packed_a, p.a.name, "rows", "k1 - k0", rows, k_block,
+                           lambda r, k: p.a.at("batch", f"i0 + {r}", f"k0 + {k}"), p.dtype, padded=True,
+                           reduce_outside=p.a.strides[1] == 1)
+                with out.block(f"for column in range(0, columns, {tile_columns}):"):
+                    with out.block(f"for row in range(0, rows, {rows}):"):
+                        # the panels start at k0, the sum at k = 0
+                        out.add(f"{kernel}(advance({packed_b}, column*{k_block} - k0*{tile_columns}), "
+                                f"advance({packed_a}, row*{k_block} - k0*{rows}), "
+                                f"advance({tile}, row*{pitch} + column), k0, k1)")
+            result.emit(out, tile, pitch, "rows", "columns")
