@@ -18,7 +18,7 @@ LOG2_E = 1.4426950408889634
 LOG10_E = 0.4342944819032518
 
 # ln 2 = HIGH + LOW, where HIGH has trailing zero bits, so that n * HIGH is exact for every exponent n.
-LN2_PARTS = {"float32": (0.693145751953125, 1.428606765330187e-06),
+LN2_PARTS = {"float32": (0.693145751953125, 1.4286068203094173e-06),
              "float64": (0.6931471803691238, 1.9082149292705877e-10)}
 # (exp(r) - 1 - r) / r**2 on |r| <= ln(2)/2, low powers first
 EXP_TAIL = {
@@ -171,10 +171,10 @@ def log2(x: Value) -> Value:
 def log10(x: Value) -> Value:
     m, e = _split(x)
     high, low = _log_mantissa(m)
-    head, tail = ((0.4342944920063019, -1.010305118216e-08) if x.dtype == "float32"
+    head, tail = ((0.4342944920063019, -1.0103050052231683e-08) if x.dtype == "float32"
                   else (LOG10_E, 1.098319650216765e-17))
-    two, rest = ((0.30102920532226562, 7.9034151667e-07) if x.dtype == "float32"
-                 else (0.30102999566406652, -8.532344317057107e-12))
+    two, rest = ((0.301025390625, 4.605038981195214e-06) if x.dtype == "float32"
+                 else (0.301029995663157, 8.241712586023572e-13))
     product = high * head
     lost = high.fma(head, -product)
     small = e.fma(rest, low.fma(head, high.fma(tail, lost)))

@@ -1,0 +1,1 @@
+"""Loops to running code, one module or package per backend."""

@@ -1,0 +1,309 @@
+"""Kernel text to LLVM text, by Numba: bytecode to Numba IR, type inference and lowering, with nothing else around.
+
+Numba's own contexts load every NumPy, container and random-number implementation it has, and its pipeline looks for
+closures, parallel loops and exceptions. Kernel text has none of those, so a pair of bare contexts and the shortest
+pipeline that still infers types do; optimisation and machine code are left to `machine`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from functools import cache
+from types import CodeType
+from typing import Any
+
+import llvmlite.binding as llvm
+import numpy as np
+from llvmlite import ir
+from numba.core import compiler, errors, lowering, types, typing
+from numba.core.compiler_lock import global_compiler_lock
+from numba.core.compiler_machinery import PassManager, register_pass
+from numba.core.cpu import CPUContext
+from numba.core.datamodel import models
+from numba.core.extending import _Intrinsic
+from numba.core.imputils import lower_constant
+from numba.core.typed_passes import BaseNativeLowering, IRLegalization, NopythonTypeInference, PreLowerStripPhis
+from numba.core.typing.templates import signature
+from numba.core.typing.typeof import typeof_impl
+from numba.core.untyped_passes import FixupArgs, IRProcessing, ReconstructSSA, TranslateByteCode
+from numba.cpython import builtins, numbers, rangeobj  # noqa: F401  (they register int64 arithmetic, range, min and max)
+from numba.extending import register_model
+
+from symgrad.base.errors import close_match
+
+from . import micro, scalars
+from .pointers import ARGUMENTS, NUMBA_TYPES, type_advance, type_ptr, type_size
+from .values import LLVM_TYPES
+
+ENTRY = "kernel"
+PYTHON_NAMES = {"range": range, "min": min, "max": max}
+LITERAL = re.compile(r"""\blit_(\w+)\(\s*(?:"([^"()]*)"|'([^'()]*)'|([^"'()]+?))\s*\)""")
+
+
+# ---- functions of kernel text as Numba sees them ----------------------------------------------------------------------
+
+class Native(types.Callable, types.Opaque):
+    """A function of kernel text: its own Numba type, which types a call and emits it without any registry."""
+
+    def __init__(self, name: str, define: Callable[..., tuple[Any, Callable]]) -> None:
+        self.define, self.known = define, {}
+        super().__init__(name)
+
+    @property
+    def key(self):
+        return self.name, id(self.define)
+
+    def get_call_type(self, context, args, kws):
+        return self.definition(args)[0]
+
+    def definition(self, args) -> tuple[Any, Callable]:
+        """(signature, emitter) of a call with these argument types."""
+        if args not in self.known:
+            try:
+                self.known[args] = self.define(*args)
+            except TypeError as error:
+                raise errors.TypingError(f"{self.name}: {error}") from None
+        return self.known[args]
+
+    def get_call_signatures(self):
+        return (), False
+
+    def get_impl_key(self, sig):
+        return self
+
+
+register_model(Native)(models.OpaqueModel)
+
+
+@typeof_impl.register(Native)
+def _type_of_native(value, _):
+    return value
+
+
+@lower_constant(Native)
+def _native_constant(context, builder, kind, value):
+    return context.get_dummy_value()
+
+
+def _scalar_definition(function: scalars.Scalar):
+    wanted = tuple(NUMBA_TYPES[dtype] for dtype in function.arguments)
+    sig = signature(NUMBA_TYPES[function.result], *wanted)
+
+    def emit(context, builder, sig, args):
+        return function(builder, *args)
+
+    def define(*args):
+        found = tuple(types.unliteral(a) for a in args)
+        if found != wanted:
+            raise TypeError(f"takes ({', '.join(map(str, wanted))}), not ({', '.join(map(str, found))})")
+        return sig, emit
+    return define
+
+
+@cache
+def native(name: str) -> Native | None:
+    """The function of kernel text with that name: pointers, sizes and scalar functions."""
+    if name == "size":
+        return Native(name, type_size)
+    if name == "advance":
+        return Native(name, type_advance)
+    if name.startswith("ptr_") and name[4:] in LLVM_TYPES:
+        return Native(name, type_ptr(name[4:]))
+    function = scalars.scalar(name)
+    return Native(name, _scalar_definition(function)) if function else None
+
+
+def _micro_kernel(name: str, intrinsic: _Intrinsic) -> Native:
+    def define(*args):
+        found = intrinsic._defn(_typing(), *args)
+        if found is None:
+            raise TypeError(f"cannot take ({', '.join(map(str, args))})")
+        return found
+    return Native(name, define)
+
+
+# ---- contexts ------------------------------------------------------------------------------------------------------------
+
+class _Typing(typing.Context):
+    """Types int64 and float arithmetic, comparisons, range, min, max, and the functions above; nothing else."""
+
+    def load_additional_registries(self) -> None:
+        pass
+
+
+class _Codegen:
+    """What a target context asks of a code generator: empty modules and the target's data layout."""
+
+    def __init__(self) -> None:
+        llvm.initialize_native_target()
+        self.triple = llvm.get_process_triple()
+        target = llvm.Target.from_triple(self.triple).create_target_machine()
+        self.target_data = target.target_data
+
+    def _create_empty_module(self, name: str) -> ir.Module:
+        module = ir.Module(name)
+        module.triple, module.data_layout = self.triple, str(self.target_data)
+        return module
+
+
+class _Library:
+    """Keeps the one module that lowering hands over."""
+
+    def __init__(self, codegen: _Codegen) -> None:
+        self.codegen, self.module = codegen, None
+        self._reload_init, self.recorded_timings = set(), None
+
+    def create_ir_module(self, name: str) -> ir.Module:
+        return self.codegen._create_empty_module(name)
+
+    def add_ir_module(self, module: ir.Module) -> None:
+        self.module = module
+
+
+class _Target(CPUContext):
+    def init(self) -> None:
+        self.is32bit = False
+        self._internal_codegen = _Codegen()
+
+    def load_additional_registries(self) -> None:
+        pass
+
+    def post_lowering(self, module, library) -> None:
+        """Nothing is linked in."""
+
+    def get_function(self, fn, sig, _firstcall=True):
+        if isinstance(fn, Native):
+            emit = fn.definition(sig.args)[1]
+            return lambda builder, args, loc=None: emit(self, builder, sig, args)
+        return super().get_function(fn, sig, _firstcall)
+
+
+@cache
+def _typing() -> _Typing:
+    return _Typing()
+
+
+@cache
+def _target() -> _Target:
+    return _Target(_typing(), "cpu")
+
+
+# ---- pipeline --------------------------------------------------------------------------------------------------------------
+
+class _Lower(lowering.Lower):
+    def emit_environment_object(self) -> None:
+        """Kernels have no Python environment."""
+
+
+@register_pass(mutates_CFG=True, analysis_only=False)
+class _Lowering(BaseNativeLowering):
+    _name = "kernel_lowering"
+
+    @property
+    def lowering_class(self):
+        return _Lower
+
+
+class _Pipeline(compiler.CompilerBase):
+    def define_pipelines(self):
+        manager = PassManager("kernel")
+        for one in (TranslateByteCode, FixupArgs, IRProcessing, ReconstructSSA, NopythonTypeInference, PreLowerStripPhis,
+                    IRLegalization, _Lowering):
+            manager.add_pass(one, one._name)
+        manager.finalize()
+        return [manager]
+
+
+def _flags() -> compiler.Flags:
+    flags = compiler.Flags()
+    flags.no_compile = flags.no_cpython_wrapper = flags.no_cfunc_wrapper = True
+    flags.error_model, flags.fastmath = "numpy", {"contract"}
+    return flags
+
+
+# ---- text ------------------------------------------------------------------------------------------------------------------
+
+def _names(code: CodeType) -> set[str]:
+    """Every name a piece of code and the functions in it look up."""
+    inner = (_names(c) for c in code.co_consts if isinstance(c, CodeType))
+    return set(code.co_names).union(*inner)
+
+
+def _literals(text: str) -> tuple[str, dict[str, np.generic]]:
+    """The text with each literal as a name, and what the names stand for; a typed constant costs Numba less than a call."""
+    values: dict[str, np.generic] = {}
+
+    def replace(match: re.Match) -> str:
+        dtype, written = match[1], match[2] or match[3] or match[4]
+        if dtype not in LLVM_TYPES:
+            raise NameError(f"no literal lit_{dtype}")
+        name = f"literal_{len(values)}"
+        values[name] = literal_value(dtype, written)
+        return name
+    return LITERAL.sub(replace, text), values
+
+
+def literal_value(dtype: str, written: str) -> Any:
+    """The NumPy scalar that `lit_<dtype>(written)` stands for, rounded once."""
+    if dtype == "bool":
+        return written not in ("False", "0")
+    return np.dtype(dtype).type(written)
+
+
+def _kernel_function(text: str) -> Callable:
+    """The Python function that the text defines, with everything it names bound."""
+    text, namespace = _literals(text)
+    code = compile(text, "<kernel>", "exec")
+    factories = {name: getattr(micro, name) for name in micro.__all__}
+    defined = {"args", ENTRY}
+    for name in _names(code):
+        found = PYTHON_NAMES.get(name) or factories.get(name) or native(name)
+        if found is not None:
+            namespace[name] = found
+    exec(code, namespace)
+    for name in _names(code) - defined:
+        value = namespace.get(name)
+        if value is None:
+            known = [*PYTHON_NAMES, *factories, *scalars.names(), "size", "advance", "ptr_float32"]
+            raise NameError(f"the kernel names {name!r}, which does not exist{close_match(name, known)}")
+        if isinstance(value, _Intrinsic):
+            namespace[name] = _micro_kernel(name, value)
+    return namespace[ENTRY]
+
+
+def _allow_contraction(function: ir.Function) -> None:
+    """Let the operators written in the kernel fuse into multiply-add; scalar functions keep the roundings they spell."""
+    for block in function.blocks:
+        for instruction in block.instructions:
+            if instruction.opname in ("fadd", "fsub", "fmul") and not instruction.flags:
+                instruction.flags = ["contract"]
+
+
+def _add_entry(module: ir.Module, symbol: str) -> None:
+    """Give the lowered function a plain C entry point `void symbol(int64_t *)` and hide it behind that."""
+    inner = next(f for f in module.functions if not f.is_declaration and f.linkage == "")
+    _allow_contraction(inner)
+    inner.linkage = "internal"
+    inner.attributes.add("alwaysinline")
+    result_slot, error_slot, table = (argument.type for argument in inner.args)
+    entry = ir.Function(module, ir.FunctionType(ir.VoidType(), [table]), symbol)
+    entry.attributes.add("nounwind")
+    builder = ir.IRBuilder(entry.append_basic_block())
+    slots = [builder.alloca(slot.pointee) for slot in (result_slot, error_slot)]
+    builder.call(inner, [*slots, entry.args[0]])
+    builder.ret_void()
+
+
+@global_compiler_lock
+def llvm_text(text: str, symbol: str) -> str:
+    """The unoptimised LLVM assembly of a kernel text, with entry point `void symbol(int64_t *)`.
+
+    Raises whatever Python or Numba raise for text that is not a kernel.
+    """
+    function = _kernel_function(text)
+    library = _Library(_target()._internal_codegen)
+    compiler.compile_extra(_typing(), _target(), function, (ARGUMENTS,), types.none, _flags(), {}, library=library,
+                           pipeline_class=_Pipeline)
+    _add_entry(library.module, symbol)
+    return str(library.module)

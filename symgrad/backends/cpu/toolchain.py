@@ -1,0 +1,162 @@
+"""Kernel text to machine code: a memory of this process, object files on disk, and the compiler behind both.
+
+Importing this module loads neither Numba nor llvmlite. A kernel found on disk needs llvmlite; only one that is not
+brings in Numba.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import PackageNotFoundError
+from importlib.metadata import version as installed_version
+from pathlib import Path
+from threading import RLock
+
+from symgrad.base.config import config
+from symgrad.base.errors import CompileError
+
+from .objects import MIB, ObjectCache, default_folder
+
+# What the machine code of a kernel depends on besides its text.
+COMPILER_SOURCES = ("elementary.py", "frontend.py", "machine.py", "micro.py", "pointers.py", "scalars.py", "values.py")
+LINE = re.compile(r'<kernel>"?, line (\d+)|<kernel> \((\d+)\)|<kernel>:(\d+)')
+ANSI = re.compile(r"\x1b\[[0-9;]*m")
+
+_lock = RLock()
+_kernels: dict[str, Kernel] = {}
+_caches: dict[Path, ObjectCache] = {}
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """A kernel in this process: `address` of a C function `void (int64_t *args)`; `cached`: its object came from disk."""
+
+    name: str
+    text: str
+    address: int
+    cached: bool
+
+
+def compile_text(text: str, name: str = "kernel") -> Kernel:
+    """The kernel of a text, from memory, from disk or compiled now.
+
+    Raises CompileError, with the numbered text and the cause, if the text is not a valid kernel.
+    """
+    with _lock:
+        found = _kernels.get(text)
+        if found is None:
+            found = _kernels[text] = _loaded(text, name)
+        return found
+
+
+def compile_llvm(ir_text: str, symbol: str) -> int:
+    """The address of `symbol` in a module given as LLVM text, with the same caches."""
+    key = _key(ir_text)
+    with _lock:
+        address, _ = _from_disk(key, symbol)
+        if not address:
+            from . import machine
+            code = machine.object_code(ir_text)
+            address = machine.load(code, symbol)
+            object_cache().store(key, code)
+    return address
+
+
+def object_cache() -> ObjectCache:
+    """The cache on disk, as the settings have it now."""
+    folder = default_folder()
+    if folder not in _caches:
+        _caches[folder] = ObjectCache(folder)
+    _caches[folder].limit = config.cache_size_mib * MIB
+    return _caches[folder]
+
+
+def assembly(text: str) -> tuple[str, str]:
+    """(optimised LLVM text, machine assembly) of a kernel text, compiled afresh: for reading and for tests."""
+    from . import frontend, machine
+    return machine.assembly(frontend.llvm_text(text, "kernel_entry"))
+
+
+# ---- from text to address ----------------------------------------------------------------------------------------------
+
+def _loaded(text: str, name: str) -> Kernel:
+    key = _key(text)
+    symbol = f"symgrad_{key[:32]}"
+    address, cached = _from_disk(key, symbol)
+    if not address:
+        from . import machine
+        code = _compiled(text, name, symbol)
+        address = machine.load(code, symbol)
+        object_cache().store(key, code)
+    return Kernel(name, text, address, cached)
+
+
+def _from_disk(key: str, symbol: str) -> tuple[int, bool]:
+    """(address, True) of an object on disk, or (0, False)."""
+    code = object_cache().load(key)
+    if code is None:
+        return 0, False
+    from . import machine
+    return machine.load(code, symbol), True
+
+
+def _compiled(text: str, name: str, symbol: str) -> bytes:
+    from . import frontend, machine
+    try:
+        return machine.object_code(frontend.llvm_text(text, symbol))
+    except CompileError:
+        raise
+    except Exception as error:
+        # The frames below are Numba's own; the numbered text says more.
+        raise CompileError(explanation(text, name, error)) from error.with_traceback(None)
+
+
+def explanation(text: str, name: str, error: Exception) -> str:
+    """The message for a kernel that does not compile: what, where, the cause, and the text with its lines numbered."""
+    cause = ANSI.sub("", str(error)).strip() or type(error).__name__
+    line = getattr(error, "lineno", None) or _line_of(error, cause)
+    place = f", line {line}" if line else ""
+    numbered = "\n".join(f"{'>' if k == line else ' '}{k:4d}  {content}" for k, content in enumerate(text.splitlines(), 1))
+    return f"kernel {name!r} does not compile{place}\n{_first_cause(cause)}\n{numbered}"
+
+
+def _line_of(error: Exception, cause: str) -> int | None:
+    """The line of the text that an error speaks of; the last one named is the innermost."""
+    location = getattr(getattr(error, "loc", None), "line", None)
+    named = [int(next(filter(None, groups))) for groups in LINE.findall(cause)]
+    return named[-1] if named else location
+
+
+def _first_cause(cause: str) -> str:
+    """The part of a compiler's message that speaks of the text, indented, without its advice and repetitions."""
+    kept = []
+    for line in cause.splitlines():
+        stripped = line.strip()
+        if stripped.startswith(("During:", "File ", "This is not usually", "To see", "For more information")):
+            continue
+        if stripped and stripped not in kept:
+            kept.append(stripped)
+    return "\n".join(f"  {line}" for line in kept[:12])
+
+
+# ---- keys ------------------------------------------------------------------------------------------------------------------
+
+def _key(text: str) -> str:
+    """The cache key of a text: everything its machine code depends on, hashed."""
+    return hashlib.sha256("\0".join((text, *_environment())).encode()).hexdigest()
+
+
+@cache
+def _environment() -> tuple[str, ...]:
+    """Processor, compiler versions and the compiler's own source."""
+    from . import machine
+    here = Path(__file__).parent
+    source = hashlib.sha256(b"\0".join((here / name).read_bytes() for name in COMPILER_SOURCES)).hexdigest()
+    try:
+        numba = installed_version("numba")
+    except PackageNotFoundError:
+        numba = "none"
+    return (*machine.cpu(), machine.version(), numba, source)
