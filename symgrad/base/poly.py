@@ -351,6 +351,13 @@ def substitute(value, replace: Callable[[Atom], Any]):
     return total
 
 
+def evaluate(value, size_of: Callable[[Atom], int]) -> int:
+    """The value with every symbol looked up."""
+    def number(a: Atom):
+        return None if a.kind in _REBUILD else size_of(a)
+    return value if isinstance(value, int) else substitute(value, number)
+
+
 _REBUILD = {"floordiv": floordiv, "mod": mod, "max": maximum, "min": minimum}
 
 

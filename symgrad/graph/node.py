@@ -28,12 +28,12 @@ _alive: WeakValueDictionary = WeakValueDictionary()
 
 
 class Notes:
-    """What is known about a node besides its meaning: label, scopes it was built in, the user's line."""
+    """What is known about a node besides its meaning: label, scopes it was built in, the user's line, override receipts."""
 
-    __slots__ = ("label", "scopes", "origin")
+    __slots__ = ("label", "scopes", "origin", "receipts")
 
     def __init__(self, label: str | None, scopes: tuple[str, ...], line: origin.Origin | None):
-        self.label, self.scopes, self.origin = label, scopes, line
+        self.label, self.scopes, self.origin, self.receipts = label, scopes, line, ()
 
 
 class Op:
@@ -51,17 +51,19 @@ class Op:
 class Node:
     """A value in the graph. Users know it as a variable; `symgrad.ops` installs the array methods."""
 
-    __slots__ = ("op", "inputs", "attrs", "_type", "serial", "notes", "payload", "__weakref__")
+    __slots__ = ("op", "inputs", "attrs", "deps", "_type", "serial", "notes", "payload", "__weakref__")
     __array_priority__ = 1000
 
     op: Op
     inputs: tuple[Node, ...]
+    deps: tuple[Node, ...]              # inputs, and the variables that decide sizes in the attributes
     attrs: Mapping[str, Any]
     payload: Any
 
     def __init__(self, op: Op, inputs: tuple[Node, ...], attrs: Mapping[str, Any], type_: Any, payload: Any = None,
                  label: str | None = None):
         self.op, self.inputs, self.attrs, self._type, self.payload = op, inputs, attrs, type_, payload
+        self.deps = (*inputs, *sized) if attrs and (sized := values_in(attrs)) else inputs
         self.serial = next(_serial)
         here = origin.current_scope()
         self.notes = Notes(label, (here,) if here else (), origin.user_line())
@@ -98,6 +100,19 @@ class Node:
 
     def __reduce__(self):
         raise TypeError("a variable does not pickle by itself; pickle the compiled function, or use sg.graph_text")
+
+
+def values_in(attrs: Mapping[str, Any]) -> list[Node]:
+    """The variables whose values decide sizes in these attributes (`arange(n)`)."""
+    found: dict[Node, None] = {}
+    todo = list(attrs.values())
+    while todo:
+        item = todo.pop()
+        if isinstance(item, tuple):
+            todo.extend(item)
+        elif isinstance(item, poly.Poly):
+            found.update((a.args[0], None) for a in poly.atoms(item) if a.kind == "value" and isinstance(a.args[0], Node))
+    return list(found)
 
 
 class _Leaf(Op):

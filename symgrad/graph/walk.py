@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
+from ..base import poly
 from .node import CONSTANT, INPUT, SHARED, Node, is_leaf, make
 
 
@@ -20,7 +22,7 @@ def order(outputs: Iterable[Node], stop: Callable[[Node], bool] = lambda node: F
             done.add(node)
             stack.append((node, True))
             if not stop(node):
-                stack.extend((x, False) for x in reversed(node.inputs) if x not in done)
+                stack.extend((x, False) for x in reversed(node.deps) if x not in done)
     return result
 
 
@@ -34,7 +36,7 @@ def consumers(nodes: Iterable[Node]) -> dict[Node, list[Node]]:
     table: dict[Node, list[Node]] = {}
     for node in nodes:
         table.setdefault(node, [])
-        for x in node.inputs:
+        for x in node.deps:
             table.setdefault(x, []).append(node)
     return table
 
@@ -69,18 +71,50 @@ def substitute(outputs: Iterable[Node], mapping: Mapping[Node, Node], scope: str
     """
     outputs = list(outputs)
     new: dict[Node, Node] = dict(mapping)
+    sizes = size_map(mapping)
     for node in order(outputs, stop=lambda n: n in mapping):
         if node in new:
             continue
         inputs = [new[x] for x in node.inputs]
         if rebuild is not None:
             new[node] = rebuild(node, inputs)
-        elif is_leaf(node) or all(a is b for a, b in zip(inputs, node.inputs)):
+        elif is_leaf(node):
             new[node] = node
         else:
-            new[node] = make(node.op, inputs, **node.attrs)
+            attrs = resized(node.attrs, sizes, new)
+            same = attrs is node.attrs and all(a is b for a, b in zip(inputs, node.inputs))
+            new[node] = node if same else make(node.op, inputs, **attrs)
         copy_notes(new[node], node, scope)
     return [new[out] for out in outputs]
+
+
+def size_map(mapping: Mapping[Node, Node]) -> dict[poly.Atom, Any]:
+    """The sizes that change when nodes are replaced: symbol -> its new value."""
+    sizes: dict[poly.Atom, Any] = {}
+    for old, new in mapping.items():
+        for a, b in zip(getattr(old._type, "dims", ()), getattr(new._type, "dims", ())):
+            if isinstance(a, poly.Poly) and a != b and len(a.terms) == 1:
+                (mono, c), = a.terms.items()
+                if c == 1 and len(mono) == 1 and mono[0].kind == "symbol":
+                    sizes.setdefault(mono[0], b)
+    return sizes
+
+
+def resized(attrs: Mapping[str, Any], sizes: Mapping[poly.Atom, Any], new: Mapping[Node, Node]) -> Mapping[str, Any]:
+    """Attributes with sizes replaced; the same object when nothing changes."""
+    def replace(a: poly.Atom) -> Any:
+        if a.kind == "value" and isinstance(a.args[0], Node):
+            value = new.get(a.args[0], a.args[0])
+            return int(value.payload) if value.op is CONSTANT else poly.atom("value", value)
+        return sizes.get(a)
+
+    def change(value: Any) -> Any:
+        if isinstance(value, tuple):
+            return tuple(change(v) for v in value)
+        return poly.substitute(value, replace)
+
+    changed = {k: change(v) for k, v in attrs.items()}
+    return attrs if all(changed[k] == attrs[k] for k in attrs) else changed
 
 
 def is_constant(node: Node) -> bool:

@@ -1,0 +1,97 @@
+"""The reference backend: walks the graph with each row's NumPy spelling. Shares no code with loops."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..base import poly
+from ..base.errors import BackendError, ShapeError, SymgradError, four_parts
+from ..graph.node import CONSTANT, INPUT, SHARED, Node
+from ..graph.types import dim_text
+from ..graph.walk import order
+
+
+def sizes_from(inputs: Sequence[Node], arrays: Sequence[Any]) -> dict[poly.Atom, int]:
+    """The sizes that the arguments of a call decide. Raises ShapeError where two arguments disagree on a named size."""
+    sizes: dict[poly.Atom, int] = {}
+    for x, array in zip(inputs, arrays):
+        for axis, (dim, size) in enumerate(zip(x.dims, array.shape)):
+            if isinstance(dim, poly.Poly) and len(dim.terms) == 1:
+                a = next(iter(dim.terms))[0]
+                if sizes.setdefault(a, size) != size:
+                    raise ShapeError(four_parts(
+                        f"size {dim_text(dim)} of {x.name or 'an input'}, axis {axis}", f"{size} here, {sizes[a]} in an earlier argument",
+                        x.where, "equal names must have equal sizes"))
+    return sizes
+
+
+def evaluated(attrs: Mapping[str, Any], size_of: Callable[[poly.Atom], int]) -> dict[str, Any]:
+    """Attributes with sizes as ints."""
+    def value(item: Any) -> Any:
+        if isinstance(item, tuple):
+            return tuple(value(i) for i in item)
+        return poly.evaluate(item, size_of) if isinstance(item, poly.Poly) else item
+    return {k: value(v) for k, v in attrs.items()}
+
+
+class Reference:
+    """A graph ready to run op by op. `watch(node, value)` sees every result."""
+
+    def __init__(self, inputs: Sequence[Node], outputs: Sequence[Node]):
+        self.inputs, self.outputs = list(inputs), list(outputs)
+        self.nodes = order(outputs)
+        last: dict[Node, int] = {}
+        for k, node in enumerate(self.nodes):
+            for x in node.deps:
+                last[x] = k
+        keep = {*self.outputs}
+        self.free_after = [[x for x in set(n.deps) if last[x] == k and x not in keep] for k, n in enumerate(self.nodes)]
+
+    def __call__(self, arrays: Sequence[np.ndarray], watch: Callable[[Node, np.ndarray], None] | None = None) -> list[np.ndarray]:
+        values: dict[Node, Any] = dict(zip(self.inputs, arrays))
+        sizes = sizes_from(self.inputs, arrays)
+
+        def size_of(a: poly.Atom) -> int:
+            return sizes[a] if a in sizes else int(values[a.args[0]])
+
+        for node, dead in zip(self.nodes, self.free_after):
+            if node in values:
+                continue
+            values[node] = value_of(node, values, size_of)
+            if watch is not None and node.op not in (CONSTANT, SHARED):
+                watch(node, values[node])
+            for x in dead:
+                if not any(a.kind == "value" for d in getattr(x._type, "dims", ()) for a in poly.atoms(d)):
+                    values.pop(x, None)
+        # outputs are the caller's to change: never constants, parameters or arguments themselves
+        return [np.array(values[y]) if y.op in (CONSTANT, SHARED, INPUT) else values[y] for y in self.outputs]
+
+
+def value_of(node: Node, values: Mapping[Node, Any], size_of: Callable[[poly.Atom], int]) -> Any:
+    if node.op is CONSTANT or node.op is SHARED:
+        return node.payload
+    if not hasattr(node.op, "numpy"):
+        raise BackendError(four_parts(f"the reference backend runs {node.op.name}", "the op has no NumPy spelling", node.where))
+    try:
+        with np.errstate(all="ignore"):
+            result = node.op.numpy(*(values[x] for x in node.inputs), **evaluated(node.attrs, size_of))
+    except SymgradError:
+        raise
+    except (ValueError, IndexError) as error:
+        raise failure(node, [values[x] for x in node.inputs], error) from error
+    return np.asarray(result, dtype=node.dtype) if hasattr(node._type, "dtype") else result
+
+
+def failure(node: Node, inputs: Sequence[Any], error: Exception) -> SymgradError:
+    """What NumPy found wrong, told at the line that made the node."""
+    kind = RunIndexError if isinstance(error, IndexError) else ShapeError
+    shapes = [f"{x.name or x.op.name}: {v.dtype} {v.shape}, made at {x.where}" for x, v in zip(node.inputs, inputs)]
+    return kind(four_parts(f"{node.op.name} at run time", [str(error), *shapes], f"{node.op.name} made at {node.where}",
+                           "check the sizes and indices passed to this call"))
+
+
+class RunIndexError(SymgradError, IndexError):
+    """An index outside its axis, found when the function ran."""

@@ -1,0 +1,66 @@
+"""Shared variables: parameters that live between calls."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..base.dtypes import dtype_name
+from ..base.errors import DTypeError, ShapeError, four_parts
+from ..base.origin import show, user_line
+from .node import SHARED, Node
+from .types import Type, shape_text
+
+
+class Shared(Node):
+    """A variable with a value of its own, kept between calls; the handle in `updates`, `wrt` and `givens`."""
+
+    __slots__ = ("version",)
+
+    def __init__(self, array: np.ndarray, name: str | None = None):
+        super().__init__(SHARED, (), {}, Type(array.dtype.name, array.shape), payload=array, label=name)
+        self.version = 0
+
+    def get_value(self, borrow: bool = False) -> np.ndarray:
+        """The value: a copy, or the array itself with borrow=True."""
+        return self.payload if borrow else self.payload.copy()
+
+    def set_value(self, value: Any, borrow: bool = False) -> None:
+        """Replace the value; dtype and shape stay. Raises ShapeError, or DTypeError where information would be lost."""
+        array = np.asarray(value)
+        if array.shape != self.payload.shape:
+            raise ShapeError(four_parts(f"a value for {self.name or 'a shared variable'} of shape {shape_text(self.dims)}",
+                                        f"shape {array.shape}", show(user_line()), "make a new sg.shared for another shape"))
+        if not np.can_cast(array.dtype, self.payload.dtype, "same_kind"):
+            raise DTypeError(four_parts(f"a value for {self.name or 'a shared variable'} of dtype {self.dtype}", f"dtype {array.dtype}",
+                                        show(user_line()), f"value.astype({self.dtype!r})"))
+        if borrow and array.dtype == self.payload.dtype and array.flags.c_contiguous and array.flags.writeable:
+            self.payload = array
+        else:
+            self.payload[...] = array
+        self.version += 1
+
+    def replace(self, array: np.ndarray) -> None:
+        """Take over an array that fits exactly; used for updates."""
+        self.payload = array
+        self.version += 1
+
+
+def shared(value: Any, name: str | None = None, borrow: bool = False) -> Shared:
+    """A shared variable with this value. borrow=True aliases the array where dtype and layout allow.
+
+    Python floats and lists of them become floatX; arrays keep their dtype.
+    """
+    if isinstance(value, Node):
+        raise DTypeError(four_parts("sg.shared of an array or a number", f"a variable, {value._type}", show(user_line()), "value.eval() first"))
+    dtype = None if isinstance(value, (np.ndarray, np.generic)) else _python_dtype(value)
+    array = np.asarray(value, dtype=dtype)
+    dtype_name(array.dtype)
+    keep = borrow and array.flags.c_contiguous and array.flags.writeable and array.dtype.isnative
+    return Shared(array if keep else np.array(array, dtype=array.dtype.newbyteorder("="), order="C", copy=True), name)
+
+
+def _python_dtype(value: Any) -> str | None:
+    kind = np.asarray(value).dtype
+    return dtype_name(None) if kind == np.float64 else None
