@@ -15,7 +15,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-__all__ = ["dot_micro", "tile_micro"]
+__all__ = ["copy_micro", "dot_micro", "tile_micro", "transpose_micro"]
 
 I64, I32, I1 = ir.IntType(64), ir.IntType(32), ir.IntType(1)
 
@@ -110,6 +110,52 @@ def dot_micro(dtype: str, lanes: int, rows: int, columns: Sequence[int], *, a_ro
     return _intrinsic(emit, pointers=3, sizes=2)
 
 
+def copy_micro(dtype: str, lanes: int, vectors: int, *, last: int | None = None):
+    """The copy `mk(x, y, count, x_row, y_row)`: y[r*y_row + p] = x[r*x_row + p] for r < count, p < vectors*lanes.
+
+    Lanes beyond `last` of the final vector are stored as zero.
+    """
+    tail = lanes if last is None else last
+
+    def emit(b: ir.IRBuilder, x, y, count, x_row, y_row) -> None:
+        vec = _Vectors(b, dtype, lanes)
+
+        def row(r, nothing: list) -> list:
+            x_at, y_at = vec.at(x, b.mul(r, x_row)), vec.at(y, b.mul(r, y_row))
+            for j in range(vectors):
+                value = vec.load(x_at, lanes * j, tail if j == vectors - 1 else lanes)
+                vec.store(y_at, lanes * j, value)
+            return nothing
+
+        _loop(b, _int(0), count, 1, [], row)
+
+    return _intrinsic(emit, pointers=2, sizes=3)
+
+
+def transpose_micro(dtype: str, lanes: int, lines: int, *, end: int, last: int = 0):
+    """The transposition `mk(x, y, x_line, y_row)`: y[k*y_row + q] = x[q*x_line + k] for k < end + last.
+
+    end is a multiple of lanes, last < lanes. q runs over `lines`, rounded up to whole vectors: the surplus is zero.
+    """
+    def emit(b: ir.IRBuilder, x, y, x_line, y_row) -> None:
+        vec = _Vectors(b, dtype, lanes)
+
+        def block(k, nothing: list, exist: int = lanes) -> list:
+            x_at, y_at = vec.at(x, k), vec.at(y, b.mul(k, y_row))
+            for first in range(0, lines, lanes):
+                values = [vec.load(vec.at(x_at, b.mul(_int(first + q), x_line)), 0, exist) if first + q < lines
+                          else vec.zero for q in range(lanes)]
+                for q, value in enumerate(vec.transposed(values)[:exist]):
+                    vec.store(vec.at(y_at, b.mul(_int(q), y_row)), first, value)
+            return nothing
+
+        _loop(b, _int(0), _int(end), lanes, [], block)
+        if last:
+            block(_int(end), [], last)
+
+    return _intrinsic(emit, pointers=2, sizes=2)
+
+
 class _Vectors:
     """Emits operations on vectors of one length and dtype at the builder's position."""
 
@@ -160,6 +206,15 @@ class _Vectors:
     def fma(self, x, y, z):
         kind = ir.FunctionType(self.type, [self.type] * 3)
         return self.b.call(cgutils.get_or_insert_function(self.b.module, kind, f"llvm.fma.{self.name}"), [x, y, z])
+
+    def transposed(self, values: list) -> list:
+        """The rows of the transposed square whose rows are `values`: log2(lanes) rounds of interleaving."""
+        half, n = self.lanes // 2, self.lanes
+        low = [lane for i in range(half) for lane in (i, n + i)]
+        high = [lane for i in range(half, n) for lane in (i, n + i)]
+        for _ in range(n.bit_length() - 1):
+            values = [self.shuffle(values[i], values[i + half], pattern) for i in range(half) for pattern in (low, high)]
+        return values
 
     def horizontal(self, values: list, width: int):
         """A vector of `width` lanes holding the sum of each vector, zero beyond len(values)."""

@@ -10,6 +10,8 @@ edges (the scheme of Goto and van de Geijn 2008, as arranged in BLIS, Van Zee an
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
 from symgrad.backends.cpu.templates import (Epilogue, ITEM_BYTES, Target, TemplateText, Writer, choose_tile, host_target,
@@ -112,7 +114,7 @@ def _better_transposed(p: Gemm) -> bool:
 
 def _is_inner(p: Gemm) -> bool:
     contiguous = p.a.strides[2] == 1 and p.b.strides[1] == 1 and p.b.strides[2] != 1
-    return contiguous and p.k >= 16 and min(p.m, p.n) <= 96
+    return contiguous and p.k >= 16 and min(p.m, p.n) <= 16
 
 
 def _emit_zeros(out: Writer, p: Gemm, result: _Output) -> None:
@@ -120,23 +122,19 @@ def _emit_zeros(out: Writer, p: Gemm, result: _Output) -> None:
     tile = out.buffer(p.dtype, 1)
     out.add(f"{tile}[0] = lit_{p.dtype}(0.0)", "i0 = 0", "j0 = 0")
     with out.loop("batch", p.batch):
-        if result.width:        # one element at a time: a tile of one row and one column
-            with out.loop("i0", p.m), out.loop("j0", p.n):
-                result.emit(out, tile, 0, 1, 1)
-        else:
-            with out.loop("i0", p.m), out.loop("j0", p.n):
-                result.emit(out, tile, 0, 1, 1)
+        with out.loop("i0", p.m), out.loop("j0", p.n):      # a tile of one element
+            result.emit(out, tile, 0, 1, 1)
 
 
 def _emit_outer(out: Writer, p: Gemm, result: _Output, target: Target) -> None:
     lanes, item = target.lanes(p.dtype), ITEM_BYTES[p.dtype]
     rows, vectors = choose_tile(p.m, p.n, lanes, target.registers)
     tile_columns = vectors * lanes
-    skinny = p.m < 4 and p.k * p.n * item > target.l2_bytes
-    k_block = 16 if skinny else p.k if p.k <= 384 else 256
-    n_block = min(round_up(p.n, tile_columns), round_up(4096 if skinny else 256, tile_columns))
+    skinny = p.m <= 8 and p.k * p.n * item > target.l2_bytes
+    k_block = 8 if skinny else p.k if p.k <= 384 else 256
+    n_block = min(round_up(p.n, tile_columns), round_up(16384 // p.m if skinny else 256, tile_columns))
     m_block = min(p.m, rows * max(1, 128 // rows))
-    pack_b = p.b.strides[2] != 1 or (not skinny and p.m >= 4 * rows and p.b.strides[1] * item >= 2048)
+    pack_b = p.b.strides[2] != 1 or (not skinny and p.m >= 4 * rows and p.b.strides[1] * item >= 512)
     pack_a = p.n >= 4 * tile_columns and p.a.strides[2] * item >= 512
     pitch = n_block + (lanes if n_block * item % 1024 == 0 else 0)
     tile = out.buffer(p.dtype, round_up(m_block, rows) * pitch)
@@ -171,17 +169,16 @@ def _emit_outer(out: Writer, p: Gemm, result: _Output, target: Target) -> None:
     with out.loop("batch", p.batch), out.loop("j0", p.n, n_block):
         out.add(f"columns = min({n_block}, {p.n} - j0)")
         if pack_b:
-            _emit_pack(out, packed_b, p.b.name, "columns", p.k, tile_columns, p.k,
-                       lambda c, k: p.b.at("batch", k, f"j0 + {c}"), p.dtype, padded=p.n % tile_columns != 0,
-                       reduce_outside=p.b.strides[2] == 1)
+            _emit_panels(out, p.dtype, lanes, packed_b, p.b.name, lambda line: p.b.at("batch", 0, f"j0 + {line}"),
+                         p.b.strides[2], p.b.strides[1], "columns", p.n, tile_columns, p.k, p.k)
         with out.loop("i0", p.m, m_block):
             out.add(f"rows = min({m_block}, {p.m} - i0)")
             with out.loop("k0", p.k, k_block):
                 out.add(f"k1 = min(k0 + {k_block}, {p.k})")
                 if pack_a:
-                    _emit_pack(out, packed_a, p.a.name, "rows", "k1 - k0", rows, k_block,
-                               lambda r, k: p.a.at("batch", f"i0 + {r}", f"k0 + {k}"), p.dtype,
-                               padded=p.m % rows != 0, reduce_outside=p.a.strides[1] == 1)
+                    _emit_panels(out, p.dtype, rows, packed_a, p.a.name,
+                                 lambda line: p.a.at("batch", f"i0 + {line}", "k0"), p.a.strides[1], p.a.strides[2],
+                                 "rows", p.m, rows, "k1 - k0", k_block)
                 if p.n >= tile_columns or not column_tail:
                     limit = f"columns - {tile_columns - 1}" if column_tail else "columns"
                     with out.block(f"for column in range(0, {limit}, {tile_columns}):"):
@@ -193,33 +190,56 @@ def _emit_outer(out: Writer, p: Gemm, result: _Output, target: Target) -> None:
             result.emit(out, tile, pitch, "rows", "columns")
 
 
-def _emit_pack(out: Writer, packed: str, source: str, count: str, depth: Size, panel: int, panel_depth: Size, address,
-               dtype: str, padded: bool, reduce_outside: bool) -> None:
+def _emit_panels(out: Writer, dtype: str, lanes: int, packed: str, source: str, address: Callable[[str], str],
+                 line_stride: int, k_stride: int, count: str, total: int, panel: int, depth: Size,
+                 panel_depth: int) -> None:
+    """Packs `count` lines of static strides into panels, as `_emit_pack` does; `total % panel` lines end the last one.
+
+    Whatever the surplus lines hold only reaches surplus elements of the tile, which nobody reads.
+    """
+    def copy(lines: int) -> None:
+        if line_stride == 1:        # k outside: the source is read in the order of memory
+            width = min(lanes, panel)
+            last = f", last={lines % width}" if lines % width else ""
+            mk = out.micro(f"copy_micro({dtype!r}, {width}, {-(-lines // width)}{last})")
+            out.add(f"{mk}(advance({source}, {sum_text(address('first'), ('k', k_stride))}), "
+                    f"advance({packed}, {sum_text(('first', panel_depth), ('k', panel))}), 1, 0, 0)")
+        else:
+            end = depth - depth % lanes
+            mk = out.micro(f"transpose_micro({dtype!r}, {lanes}, {lines}, end={end}, last={depth - end})")
+            out.add(f"{mk}(advance({source}, {address('first')}), advance({packed}, {sum_text(('first', panel_depth))}), "
+                    f"{line_stride}, {panel})")
+
+    if line_stride != 1 and (k_stride != 1 or not isinstance(depth, int) or panel % lanes):
+        _emit_pack(out, dtype, packed, source, lambda line, k: sum_text(address(line), (k, k_stride)), count, panel,
+                   depth, panel_depth, reduce_outside=False)
+        return
+    with out.loop("k", depth) if line_stride == 1 else nullcontext():
+        if total >= panel:
+            with out.block(f"for first in range(0, {count} - {panel - 1}, {panel}):"):
+                copy(panel)
+        if total % panel:
+            with out.block(f"if {count} % {panel} != 0:"):
+                out.add(f"first = {count} - {total % panel}")
+                copy(total % panel)
+
+
+def _emit_pack(out: Writer, dtype: str, packed: str, source: str, address: Callable[[str, str], str], count: str,
+               panel: int, depth: Size, panel_depth: int, reduce_outside: bool) -> None:
     """Copies `count` lines of length `depth` into panels of `panel` lines: packed[(line // panel), k, line % panel].
 
-    The last panel is filled up with zeros if `padded`. `reduce_outside` puts the loop over k outside, for sources that
-    are contiguous across lines.
+    The last panel is filled up with zeros. `reduce_outside` puts the loop over k outside, for sources that are
+    contiguous across lines.
     """
-    start = sum_text(("first", panel_depth))
-
-    def copy_panel(lines: Size) -> None:
-        store = f"{packed}[{start} + k*{panel} + line] = {source}[{address('(first + line)', 'k')}]"
-        if reduce_outside:
-            with out.loop("k", depth), out.loop("line", lines):
-                out.add(store)
-        else:
-            with out.loop("line", lines), out.loop("k", depth):
-                out.add(store)
-    if not padded:
-        with out.block(f"for first in range(0, {count}, {panel}):"):
-            copy_panel(panel)
-        return
+    store = f"{packed}[{sum_text(('first', panel_depth))} + k*{panel} + line]"
+    loops = [("k", depth), ("line", "lines")]
+    (outer, outer_stop), (inner, inner_stop) = loops if reduce_outside else loops[::-1]
     with out.block(f"for first in range(0, {count}, {panel}):"):
         out.add(f"lines = min({panel}, {count} - first)")
-        copy_panel("lines")
-        with out.block(f"if lines < {panel}:"):
-            with out.loop("k", depth), out.block(f"for line in range(lines, {panel}):"):
-                out.add(f"{packed}[{start} + k*{panel} + line] = lit_{dtype}(0.0)")
+        with out.loop(outer, outer_stop), out.loop(inner, inner_stop):
+            out.add(f"{store} = {source}[{address('(first + line)', 'k')}]")
+        with out.loop("k", depth), out.block(f"for line in range(lines, {panel}):"):
+            out.add(f"{store} = lit_{dtype}(0.0)")
 
 
 def _emit_inner(out: Writer, p: Gemm, result: _Output, target: Target) -> None:
@@ -293,12 +313,10 @@ def _emit_any_size(out: Writer, p: Gemm, result: _Output, target: Target) -> Non
                     out.add(f"{tile}[row*{pitch} + column] = lit_{p.dtype}(0.0)")
             with out.block(f"for k0 in range(0, {p.k}, {k_block}):"):
                 out.add(f"k1 = min(k0 + {k_block}, {p.k})")
-                _emit_pack(out, packed_b, p.b.name, "columns", "k1 - k0", tile_columns, k_block,
-                           lambda c, k: p.b.at("batch", f"k0 + {k}", f"j0 + {c}"), p.dtype, padded=True,
-                           reduce_outside=p.b.strides[2] == 1)
-                _emit_pack(out, packed_a, p.a.name, "rows", "k1 - k0", rows, k_block,
-                           lambda r, k: p.a.at("batch", f"i0 + {r}", f"k0 + {k}"), p.dtype, padded=True,
-                           reduce_outside=p.a.strides[1] == 1)
+                _emit_pack(out, p.dtype, packed_b, p.b.name, lambda c, k: p.b.at("batch", f"k0 + {k}", f"j0 + {c}"),
+                           "columns", tile_columns, "k1 - k0", k_block, reduce_outside=p.b.strides[2] == 1)
+                _emit_pack(out, p.dtype, packed_a, p.a.name, lambda r, k: p.a.at("batch", f"i0 + {r}", f"k0 + {k}"),
+                           "rows", rows, "k1 - k0", k_block, reduce_outside=p.a.strides[1] == 1)
                 with out.block(f"for column in range(0, columns, {tile_columns}):"):
                     with out.block(f"for row in range(0, rows, {rows}):"):
                         # the panels start at k0, the sum at k = 0
