@@ -7,6 +7,7 @@ tables, so code is never unloaded.
 from __future__ import annotations
 
 import ctypes.util
+from collections.abc import Sequence
 from functools import cache
 from threading import RLock
 
@@ -82,13 +83,14 @@ def _engine() -> llvm.ExecutionEngine:
     return llvm.create_mcjit_compiler(llvm.parse_assembly(""), _target_machine())
 
 
-def load(object_file: bytes, symbol: str) -> int:
-    """The address of `symbol` after loading an object file into this process. Raises RuntimeError if it is not there."""
+def load(object_file: bytes, symbols: Sequence[str]) -> list[int]:
+    """The addresses of `symbols` after loading an object file into this process. Raises RuntimeError if one is missing."""
     with _lock:
         engine = _engine()
         engine.add_object_file(llvm.ObjectFileRef.from_data(object_file))
         engine.finalize_object()
-        address = engine.get_function_address(symbol)
-    if not address:
-        raise RuntimeError(f"the object file does not define {symbol}")
-    return address
+        addresses = [engine.get_function_address(symbol) for symbol in symbols]
+    for symbol, address in zip(symbols, addresses):
+        if not address:
+            raise RuntimeError(f"the object file does not define {symbol}")
+    return addresses

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import PackageNotFoundError
@@ -52,17 +53,16 @@ def compile_text(text: str, name: str = "kernel") -> Kernel:
         return found
 
 
-def compile_llvm(ir_text: str, symbol: str) -> int:
-    """The address of `symbol` in a module given as LLVM text, with the same caches."""
+def compile_llvm(ir_text: str, symbols: Sequence[str]) -> list[int]:
+    """The addresses of `symbols` in a module given as LLVM text, with the same caches."""
+    from . import machine
     key = _key(ir_text)
     with _lock:
-        address, _ = _from_disk(key, symbol)
-        if not address:
-            from . import machine
+        code = object_cache().load(key)
+        if code is None:
             code = machine.object_code(ir_text)
-            address = machine.load(code, symbol)
             object_cache().store(key, code)
-    return address
+        return machine.load(code, symbols)
 
 
 def object_cache() -> ObjectCache:
@@ -83,24 +83,15 @@ def assembly(text: str) -> tuple[str, str]:
 # ---- from text to address ----------------------------------------------------------------------------------------------
 
 def _loaded(text: str, name: str) -> Kernel:
+    from . import machine
     key = _key(text)
     symbol = f"symgrad_{key[:32]}"
-    address, cached = _from_disk(key, symbol)
-    if not address:
-        from . import machine
-        code = _compiled(text, name, symbol)
-        address = machine.load(code, symbol)
-        object_cache().store(key, code)
-    return Kernel(name, text, address, cached)
-
-
-def _from_disk(key: str, symbol: str) -> tuple[int, bool]:
-    """(address, True) of an object on disk, or (0, False)."""
     code = object_cache().load(key)
+    cached = code is not None
     if code is None:
-        return 0, False
-    from . import machine
-    return machine.load(code, symbol), True
+        code = _compiled(text, name, symbol)
+        object_cache().store(key, code)
+    return Kernel(name, text, machine.load(code, [symbol])[0], cached)
 
 
 def _compiled(text: str, name: str, symbol: str) -> bytes:
