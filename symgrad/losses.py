@@ -15,8 +15,8 @@ import symgrad.tensor as T
 def cross_entropy(logits: Any, labels: Any, *, axis: int = -1, reduction: str = "mean") -> Any:
     """-log softmax(logits)[label]: one loss per example, then reduced.
 
-    Classes lie along `axis` of logits. labels are integers, of the shape of logits without that axis, or rows of
-    probabilities of the shape of logits. An integer outside the classes makes its loss NaN.
+    Classes lie along `axis` of logits. labels are integers, of the shape of logits without that axis, or rows
+    of probabilities of the shape of logits. An integer outside the classes makes its loss NaN.
     """
     return nll(T.log_softmax(T.as_tensor(logits), axis=axis), labels, axis=axis, reduction=reduction)
 
@@ -27,8 +27,8 @@ def nll(log_probs: Any, labels: Any, *, axis: int = -1, reduction: str = "mean")
     if _is_integer(labels) and labels.ndim == log_probs.ndim - 1:
         return _reduced(-_picked(log_probs, labels, axis % log_probs.ndim), reduction)
     if _is_integer(labels) or labels.ndim != log_probs.ndim:
-        raise ValueError(f"labels are integers of {log_probs.ndim - 1} axes or probabilities of {log_probs.ndim}, "
-                         f"found {labels.dtype} of {labels.ndim} axes")
+        raise ValueError(f"labels are integers of {log_probs.ndim - 1} axes or probabilities of "
+                         f"{log_probs.ndim}, found {labels.dtype} of {labels.ndim} axes")
     terms = T.where(labels == 0, 0, labels * log_probs)             # 0 * log 0 counts as 0
     return _reduced(-T.sum(terms, axis=axis), reduction)
 
@@ -77,7 +77,8 @@ def hinge(prediction: Any, target: Any, *, margin: float = 1.0, reduction: str =
 def kl_div(log_probs: Any, target: Any, *, reduction: str = "mean") -> Any:
     """target * (log target - log_probs): how far the target distribution is from exp(log_probs).
 
-    Also reduction="batchmean": the sum over everything divided by the first axis, which is the divergence per row.
+    Also reduction="batchmean": the sum over everything divided by the first axis, which is the divergence per
+    row.
     """
     log_probs, target = T.as_tensor(log_probs), T.as_tensor(target)
     log_target = T.log(T.where(target > 0, target, 1))
@@ -85,7 +86,7 @@ def kl_div(log_probs: Any, target: Any, *, reduction: str = "mean") -> Any:
 
 
 def _picked(log_probs: Any, labels: Any, axis: int) -> Any:
-    """log_probs at the label along axis: by comparing, which fuses and needs no scatter in the backward pass."""
+    """log_probs at the label along axis: by comparing, which fuses and needs no scatter backward."""
     classes = T.arange(log_probs.shape[axis])
     classes = classes.reshape((-1,) + (1,) * (log_probs.ndim - 1 - axis))
     label = T.expand_dims(labels, axis)
@@ -102,7 +103,7 @@ def _error(prediction: Any, target: Any) -> Any:
     """prediction - target. Shapes must agree: (n, 1) minus (n,) would quietly be (n, n)."""
     prediction, target = T.as_tensor(prediction), T.as_tensor(target)
     if prediction.ndim != target.ndim and target.ndim:
-        raise ValueError(f"prediction has {prediction.ndim} axes and target {target.ndim}: reshape one of them")
+        raise ValueError(f"prediction has {prediction.ndim} axes and target {target.ndim}: reshape one")
     return prediction - target
 
 

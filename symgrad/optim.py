@@ -1,9 +1,10 @@
 """Optimisers: (loss_or_grads, params, lr=...) -> updates for `sg.function`, a dict shared -> new value.
 
 `loss_or_grads` is a scalar loss, or the gradients themselves in the order of params (a list, or a dict from
-parameter). `params` is a list of shared variables or the dict of `layer.params()`. `lr` is a number, a shared variable
-to change between calls, any scalar variable, or a schedule. The state of an optimiser (velocities, step counter)
-lives in shared variables that it makes and that appear in the updates; calling it again starts afresh.
+parameter). `params` is a list of shared variables or the dict of `layer.params()`. `lr` is a number, a shared
+variable to change between calls, any scalar variable, or a schedule. The state of an optimiser (velocities,
+step counter) lives in shared variables that it makes and that appear in the updates; calling it again starts
+afresh.
 
 Formulas, defaults and the place of epsilon follow torch.optim, which differs from Lasagne in the last.
 """
@@ -41,7 +42,7 @@ def momentum(loss_or_grads: Any, params: Any, lr: Rate = 0.01, momentum: float =
 
 
 def nesterov(loss_or_grads: Any, params: Any, lr: Rate = 0.01, momentum: float = 0.9) -> Updates:
-    """v = momentum * v + g; p - lr * (g + momentum * v). Nesterov 1983, in the form of Sutskever et al. 2013."""
+    """v = momentum * v + g; p - lr * (g + momentum * v). Nesterov 1983; Sutskever et al. 2013."""
     step, updates = _Steps(lr), {}
     for p, g in _pairs(loss_or_grads, params):
         velocity = _slot(p, "velocity")
@@ -60,7 +61,8 @@ def adagrad(loss_or_grads: Any, params: Any, lr: Rate = 0.01, eps: float = 1e-10
     return step.finish(updates)
 
 
-def rmsprop(loss_or_grads: Any, params: Any, lr: Rate = 0.01, alpha: float = 0.99, eps: float = 1e-8) -> Updates:
+def rmsprop(loss_or_grads: Any, params: Any, lr: Rate = 0.01, alpha: float = 0.99,
+            eps: float = 1e-8) -> Updates:
     """s = alpha * s + (1 - alpha) * g**2; p - lr * g / (sqrt(s) + eps). Tieleman and Hinton 2012."""
     step, updates = _Steps(lr), {}
     for p, g in _pairs(loss_or_grads, params):
@@ -71,7 +73,7 @@ def rmsprop(loss_or_grads: Any, params: Any, lr: Rate = 0.01, alpha: float = 0.9
 
 
 def adadelta(loss_or_grads: Any, params: Any, lr: Rate = 1.0, rho: float = 0.9, eps: float = 1e-6) -> Updates:
-    """p - lr * d with d = g * sqrt(u + eps) / sqrt(s + eps), s and u running means of g**2 and d**2. Zeiler 2012."""
+    """p - lr * d, d = g * sqrt(u + eps) / sqrt(s + eps), s, u the means of g**2, d**2. Zeiler 2012."""
     step, updates = _Steps(lr), {}
     for p, g in _pairs(loss_or_grads, params):
         average, moved = _slot(p, "average"), _slot(p, "moved")
@@ -84,7 +86,7 @@ def adadelta(loss_or_grads: Any, params: Any, lr: Rate = 1.0, rho: float = 0.9, 
 
 def adam(loss_or_grads: Any, params: Any, lr: Rate = 0.001, beta1: float = 0.9, beta2: float = 0.999,
          eps: float = 1e-8) -> Updates:
-    """p - lr * m / (sqrt(s) + eps), m and s bias-corrected running means of g and g**2. Kingma and Ba 2015."""
+    """p - lr * m / (sqrt(s) + eps), m and s bias-corrected means of g and g**2. Kingma and Ba 2015."""
     return _adam(loss_or_grads, params, lr, beta1, beta2, eps)
 
 
@@ -96,7 +98,7 @@ def adamw(loss_or_grads: Any, params: Any, lr: Rate = 0.001, beta1: float = 0.9,
 
 def amsgrad(loss_or_grads: Any, params: Any, lr: Rate = 0.001, beta1: float = 0.9, beta2: float = 0.999,
             eps: float = 1e-8) -> Updates:
-    """Adam with the largest second moment seen so far in place of the current one. Reddi, Kale and Kumar 2018."""
+    """Adam with the largest second moment so far in place of the current one. Reddi, Kale and Kumar 2018."""
     return _adam(loss_or_grads, params, lr, beta1, beta2, eps, keep_largest=True)
 
 
@@ -132,8 +134,8 @@ def _adam(loss_or_grads: Any, params: Any, lr: Rate, beta1: float, beta2: float,
 def clip_by_norm(grads: Any, max_norm: float, *, return_norm: bool = False) -> Any:
     """The gradients scaled down together so that the norm of all of them is at most max_norm.
 
-    A list in, a list out; a dict in, a dict out. Gradients of smaller norm are unchanged. With return_norm, also
-    the norm before clipping. Source: Pascanu, Mikolov and Bengio 2013.
+    A list in, a list out; a dict in, a dict out. Gradients of smaller norm are unchanged. With return_norm,
+    also the norm before clipping. Source: Pascanu, Mikolov and Bengio 2013.
     """
     values = list(grads.values()) if isinstance(grads, Mapping) else list(grads)
     squares = [T.sum(g * g) for g in values]
@@ -173,7 +175,7 @@ def warmup(schedule: Schedule | float, steps: int) -> Schedule:
 
 
 class _Steps:
-    """The learning rate and the step counter of one optimiser; the counter exists only where something needs it."""
+    """The learning rate and the step counter of one optimiser; no counter where nothing needs it."""
 
     def __init__(self, lr: Rate, counted: bool = False) -> None:
         scheduled = callable(lr)

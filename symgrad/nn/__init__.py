@@ -8,8 +8,23 @@ from symgrad.nn.containers import Residual, Sequential
 from symgrad.nn.init import seed
 from symgrad.nn.layer import Layer, train_mode, updates
 from symgrad.nn.layers import (
-    ELU, GELU, Activation, AvgPool2D, Conv2D, Dense, Embedding, Flatten, GlobalAvgPool, LeakyReLU, MaxPool2D,
-    ReLU, Sigmoid, SiLU, Softmax, Softplus, Tanh,
+    ELU,
+    GELU,
+    Activation,
+    AvgPool2D,
+    Conv2D,
+    Dense,
+    Embedding,
+    Flatten,
+    GlobalAvgPool,
+    LeakyReLU,
+    MaxPool2D,
+    ReLU,
+    Sigmoid,
+    SiLU,
+    Softmax,
+    Softplus,
+    Tanh,
 )
 from symgrad.nn.norms import BatchNorm, LayerNorm
 from symgrad.nn.state import count, load, save
@@ -17,5 +32,6 @@ from symgrad.nn.state import count, load, save
 __all__ = [
     "Activation", "AvgPool2D", "BatchNorm", "Conv2D", "Dense", "ELU", "Embedding", "Flatten", "GELU",
     "GlobalAvgPool", "Layer", "LayerNorm", "LeakyReLU", "MaxPool2D", "ReLU", "Residual", "Sequential", "SiLU",
-    "Sigmoid", "Softmax", "Softplus", "Tanh", "count", "init", "load", "save", "seed", "train_mode", "updates",
+    "Sigmoid", "Softmax", "Softplus", "Tanh", "count", "init", "load", "save", "seed", "train_mode",
+    "updates",
 ]

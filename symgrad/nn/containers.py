@@ -27,7 +27,7 @@ class Sequential(Layer):
         wrong = [layer for layer in self.layers if not callable(layer)]
         if wrong:
             raise TypeError(f"Sequential takes layers and functions, found {wrong[0]!r}")
-        self.children()                               # two layers of one name fail here, where the user made them
+        self.children()                               # equal names fail here, on the user's line
 
     def forward(self, x: Any) -> Any:
         for layer in self.layers:
@@ -66,7 +66,7 @@ class Residual(Layer):
 
 
 def _first_of_each(pairs: Iterator[tuple[str, Layer]]) -> Iterator[tuple[str, Layer]]:
-    """The pairs without later places of a layer that was there before: it shares weights, under its first name."""
+    """The pairs, without those of a layer that came before: it shares weights, under its first name."""
     seen: set[int] = set()
     for key, layer in pairs:
         if id(layer) not in seen:

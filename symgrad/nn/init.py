@@ -53,11 +53,11 @@ def lecun_normal(shape: tuple[int, ...], fan_in: int, fan_out: int, rng: np.rand
 
 
 def orthogonal(shape: tuple[int, ...], fan_in: int, fan_out: int, rng: np.random.Generator) -> np.ndarray:
-    """Orthonormal rows or columns, whichever are fewer, of the array seen as (first axis, rest). Saxe et al. 2014."""
+    """Orthonormal rows or columns, whichever are fewer, seen as (first axis, rest). Saxe et al. 2014."""
     rows, columns = shape[0], int(np.prod(shape[1:]))
     tall = rng.normal(size=(max(rows, columns), min(rows, columns)))
     q, r = np.linalg.qr(tall)
-    q = q * np.sign(np.diag(r))                       # makes the draw uniform over orthogonal matrices (Mezzadri 2007)
+    q = q * np.sign(np.diag(r))                       # uniform over orthogonal matrices: Mezzadri 2007
     return (q if rows >= columns else q.T).reshape(shape)
 
 

@@ -1,7 +1,7 @@
 """What every layer is: a scope, parameters by name, and a training mode.
 
-A layer is any object with a `forward`. Parameters are the shared variables it holds, directly or in the layers,
-lists and dicts it holds; nothing is registered. To write one:
+A layer is any object with a `forward`. Parameters are the shared variables it holds, directly or in the
+layers, lists and dicts it holds; nothing is registered. To write one:
 
     class Twice(sg.nn.Layer):
         def __init__(self):
@@ -15,19 +15,21 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 import symgrad as sg
 
 _training: ContextVar[bool] = ContextVar("training", default=False)
-_keys: ContextVar[Mapping[int, str]] = ContextVar("keys", default={})      # id of a child -> its key in its parent
+# id of a child -> its key in its parent
+_keys: ContextVar[Mapping[int, str]] = ContextVar("keys", default=MappingProxyType({}))
 
 
 class train_mode:
     """Switches layers to training (batch statistics) or to inference, which is the default.
 
-    `train_mode(True)` holds from now on; `with train_mode(True):` until the block ends. It acts while graph is
-    built: a compiled function keeps the mode it was built in.
+    `train_mode(True)` holds from now on; `with train_mode(True):` until the block ends. It acts while graph
+    is built: a compiled function keeps the mode it was built in.
     """
 
     def __init__(self, on: bool = True) -> None:
@@ -43,9 +45,9 @@ class train_mode:
 class Layer:
     """The base of all layers: write `forward`, hold shared variables and other layers as attributes.
 
-    `name` is the scope the layer opens and its part of parameter names; without one it is the attribute or the
-    place in the list that holds the layer, and the class name at the top. `buffers` lists the attributes that
-    are saved but not trained.
+    `name` is the scope the layer opens and its part of parameter names; without one it is the attribute or
+    the place in the list that holds the layer, and the class name at the top. `buffers` lists the attributes
+    that are saved but not trained.
     """
 
     name: str | None = None
@@ -69,7 +71,7 @@ class Layer:
         return unique_keys(type(self), _held_layers(vars(self)))
 
     def params(self) -> dict[str, Any]:
-        """The trainable parameters, name -> shared; one used in two places appears once, under its first name."""
+        """The trainable parameters, name -> shared; one used twice appears once, under its first name."""
         return self._arrays(trained_only=True)
 
     def state(self) -> dict[str, Any]:
@@ -129,9 +131,13 @@ def _held_layers(attributes: Mapping[str, Any]) -> Iterator[tuple[str, Layer]]:
         if isinstance(value, Layer):
             yield value.name or key, value
         elif isinstance(value, (list, tuple)):
-            yield from ((item.name or f"{key}{i}", item) for i, item in enumerate(value) if isinstance(item, Layer))
+            yield from _named((f"{key}{i}", item) for i, item in enumerate(value))
         elif isinstance(value, dict):
-            yield from ((item.name or str(k), item) for k, item in value.items() if isinstance(item, Layer))
+            yield from _named((str(k), item) for k, item in value.items())
+
+
+def _named(items: Iterator[tuple[str, Any]]) -> Iterator[tuple[str, Layer]]:
+    return ((item.name or key, item) for key, item in items if isinstance(item, Layer))
 
 
 def unique_keys(owner: type, pairs: Iterator[tuple[str, Layer]]) -> dict[str, Layer]:
@@ -139,7 +145,7 @@ def unique_keys(owner: type, pairs: Iterator[tuple[str, Layer]]) -> dict[str, La
     found: dict[str, Layer] = {}
     for key, layer in pairs:
         if found.setdefault(key, layer) is not layer:
-            raise ValueError(f"{owner.__name__} holds two layers named {key!r}: give one of them another name=")
+            raise ValueError(f"{owner.__name__} holds two layers named {key!r}: give one another name=")
     return found
 
 

@@ -12,10 +12,11 @@ import numpy as np
 import symgrad as sg
 import symgrad.tensor as T
 from symgrad.nn import init as inits
+from symgrad.nn.init import Initialiser, RngLike
 from symgrad.nn.layer import Layer
 
 Pair = int | tuple[int, int]
-value_layer = dataclass(frozen=True, eq=False)        # compared by identity: two layers of equal sizes are two layers
+value_layer = dataclass(frozen=True, eq=False)        # compared by identity: equal sizes, yet two layers
 
 
 def parameter(value: np.ndarray, name: str) -> Any:
@@ -39,13 +40,13 @@ class Dense(Layer):
     activation: Callable[[Any], Any] | None = None
     bias: bool = True
     name: str | None = None
-    init: InitVar[inits.Initialiser] = inits.he_normal
-    bias_init: InitVar[inits.Initialiser] = inits.zeros
-    rng: InitVar[inits.RngLike] = None
+    init: InitVar[Initialiser] = inits.he_normal
+    bias_init: InitVar[Initialiser] = inits.zeros
+    rng: InitVar[RngLike] = None
     w: Any = field(init=False, repr=False)
     b: Any = field(init=False, repr=False, default=None)
 
-    def __post_init__(self, init: inits.Initialiser, bias_init: inits.Initialiser, rng: inits.RngLike) -> None:
+    def __post_init__(self, init: Initialiser, bias_init: Initialiser, rng: RngLike) -> None:
         fans, rng = (self.n_in, self.n_out), inits.generator(rng)
         set_field(self, w=parameter(init((self.n_in, self.n_out), *fans, rng), "w"))
         if self.bias:
@@ -58,9 +59,10 @@ class Dense(Layer):
 
 @value_layer
 class Conv2D(Layer):
-    """x (n, c_in, h, w) -> activation(conv2d(x, w) + b) (n, c_out, h', w'); cross-correlation, as in T.conv2d.
+    """x (n, c_in, h, w) -> activation(conv2d(x, w) + b) (n, c_out, h', w').
 
-    w (c_out, c_in / groups, kh, kw), b (c_out,). padding: pixels, a pair, or "same" (stride 1) or "valid".
+    Cross-correlation, as in T.conv2d. w (c_out, c_in / groups, kh, kw), b (c_out,). padding: pixels, a pair, or
+    "same" (stride 1) or "valid".
     """
 
     c_in: int
@@ -74,15 +76,15 @@ class Conv2D(Layer):
     bias: bool = True
     activation: Callable[[Any], Any] | None = None
     name: str | None = None
-    init: InitVar[inits.Initialiser] = inits.he_normal
-    bias_init: InitVar[inits.Initialiser] = inits.zeros
-    rng: InitVar[inits.RngLike] = None
+    init: InitVar[Initialiser] = inits.he_normal
+    bias_init: InitVar[Initialiser] = inits.zeros
+    rng: InitVar[RngLike] = None
     w: Any = field(init=False, repr=False)
     b: Any = field(init=False, repr=False, default=None)
 
-    def __post_init__(self, init: inits.Initialiser, bias_init: inits.Initialiser, rng: inits.RngLike) -> None:
+    def __post_init__(self, init: Initialiser, bias_init: Initialiser, rng: RngLike) -> None:
         if self.c_in % self.groups or self.c_out % self.groups:
-            raise ValueError(f"Conv2D: groups={self.groups} must divide c_in={self.c_in} and c_out={self.c_out}")
+            raise ValueError(f"Conv2D: groups={self.groups} must divide {self.c_in} and {self.c_out}")
         shape = (self.c_out, self.c_in // self.groups, *_pair(self.kernel_size))
         window = shape[2] * shape[3]
         fans, rng = (shape[1] * window, shape[0] * window), inits.generator(rng)
@@ -158,11 +160,11 @@ class Embedding(Layer):
     width: int
     _: KW_ONLY
     name: str | None = None
-    init: InitVar[inits.Initialiser] = inits.normal(1.0)
-    rng: InitVar[inits.RngLike] = None
+    init: InitVar[Initialiser] = inits.normal(1.0)
+    rng: InitVar[RngLike] = None
     w: Any = field(init=False, repr=False)
 
-    def __post_init__(self, init: inits.Initialiser, rng: inits.RngLike) -> None:
+    def __post_init__(self, init: Initialiser, rng: RngLike) -> None:
         value = init((self.n_rows, self.width), self.n_rows, self.width, inits.generator(rng))
         set_field(self, w=parameter(value, "w"))
 

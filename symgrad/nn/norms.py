@@ -16,11 +16,11 @@ from symgrad.nn.layers import parameter, set_field, value_layer
 class BatchNorm(Layer):
     """x (n, channels, ...) shifted and scaled per channel to mean 0 and variance 1, then gamma * x + beta.
 
-    In training mode the statistics are the batch's (variance over n, gradients flow through them), and each call
-    leaves new running averages, new = (1 - momentum) * old + momentum * batch (variance over n - 1, as in
-    PyTorch), in `layer.updates()`. `sg.nn.updates(model)` gathers them from a whole model: give them to
-    `sg.function(updates=...)` together with the optimiser's. Otherwise the running averages are used.
-    Source: Ioffe and Szegedy 2015.
+    In training mode the statistics are the batch's (variance over n, gradients flow through them), and each
+    call leaves new running averages, new = (1 - momentum) * old + momentum * batch (variance over n - 1, as
+    in PyTorch), in `layer.updates()`. `sg.nn.updates(model)` gathers them from a whole model: give them to
+    `sg.function(updates=...)` together with the optimiser's. Otherwise the running averages are used. Source:
+    Ioffe and Szegedy 2015.
     """
 
     channels: int
@@ -40,7 +40,8 @@ class BatchNorm(Layer):
         zeros, ones = np.zeros(self.channels), np.ones(self.channels)
         if self.affine:
             set_field(self, gamma=parameter(ones, "gamma"), beta=parameter(zeros, "beta"))
-        set_field(self, running_mean=parameter(zeros, "running_mean"), running_var=parameter(ones, "running_var"))
+        set_field(self, running_mean=parameter(zeros, "running_mean"),
+                  running_var=parameter(ones, "running_var"))
 
     def forward(self, x: Any) -> Any:
         if not training():
@@ -72,7 +73,7 @@ class BatchNorm(Layer):
 
 @value_layer
 class LayerNorm(Layer):
-    """x normalised over its last axes `normalized_shape`, then gamma * x + beta. Ba, Kiros and Hinton 2016."""
+    """x normalised over its last axes `normalized_shape`, then gamma * x + beta. Ba et al. 2016."""
 
     normalized_shape: int | tuple[int, ...]
     _: KW_ONLY

@@ -1,7 +1,7 @@
-"""Reads and writes .safetensors files: through the safetensors package where it is installed, else by the format.
+"""Reads and writes .safetensors files: by the safetensors package where it is installed, else by the format.
 
-The format: a little-endian uint64 n, then n bytes of JSON {name: {dtype, shape, data_offsets}}, then the arrays,
-little-endian and row-major, at those offsets. It holds no code, so reading a file cannot run any.
+The format: a little-endian uint64 n, then n bytes of JSON {name: {dtype, shape, data_offsets}}, then the
+arrays, little-endian and row-major, at those offsets. It holds no code, so reading a file cannot run any.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def write(arrays: dict[str, np.ndarray], path: str | Path) -> None:
     """Writes named arrays."""
     arrays = {name: np.array(value, order="C") for name, value in arrays.items()}
     try:
-        from safetensors.numpy import save_file      # optional dependency
+        from safetensors.numpy import save_file  # optional dependency
     except ImportError:
         Path(path).write_bytes(encode(arrays))
     else:
@@ -32,7 +32,7 @@ def write(arrays: dict[str, np.ndarray], path: str | Path) -> None:
 def read(path: str | Path) -> dict[str, np.ndarray]:
     """The named arrays of a file. ValueError if it is damaged or holds a type NumPy lacks."""
     try:
-        from safetensors.numpy import load_file      # optional dependency
+        from safetensors.numpy import load_file  # optional dependency
     except ImportError:
         return decode(Path(path).read_bytes(), str(path))
     return load_file(str(path))
@@ -58,7 +58,7 @@ def decode(data: bytes, where: str) -> dict[str, np.ndarray]:
         raise ValueError(f"{where} is too short to be a safetensors file")
     length = struct.unpack("<Q", data[:8])[0]
     if length > min(LONGEST_HEADER, len(data) - 8):
-        raise ValueError(f"{where} is cut off or not a safetensors file: its header would have {length} bytes")
+        raise ValueError(f"{where} is cut off or no safetensors file: its header would have {length} bytes")
     header = json.loads(data[8:8 + length])
     header.pop("__metadata__", None)
     return {name: _array(entry, data[8 + length:], f"{name} in {where}") for name, entry in header.items()}

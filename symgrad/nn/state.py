@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+import symgrad as sg
 from symgrad.nn import safetensors_file
 from symgrad.nn.layer import Layer
 
@@ -31,13 +32,13 @@ def save(model: Layer, path: str | Path) -> None:
 def load(model: Model, path: str | Path) -> Model:
     """The model, with its values read from a file written by `save`.
 
-    Names and shapes must agree, else a ValueError lists every difference and nothing is changed.
+    Names and shapes must agree, else a ShapeError lists every difference and nothing is changed.
     """
     arrays = _read(path)
     state = model.state()
     problems = _differences({name: shared.get_value().shape for name, shared in state.items()}, arrays)
     if problems:
-        raise ValueError(f"load {path}: the file does not fit the model\n  " + "\n  ".join(problems))
+        raise sg.ShapeError(f"load {path}: the file does not fit the model\n  " + "\n  ".join(problems))
     for name, shared in state.items():
         shared.set_value(arrays[name].astype(shared.get_value().dtype))
     return model
@@ -53,8 +54,8 @@ def _read(path: str | Path) -> dict[str, np.ndarray]:
 def _differences(wanted: Mapping[str, tuple[int, ...]], arrays: Mapping[str, Any]) -> list[str]:
     missing = [f"{name}: not in the file" for name in wanted if name not in arrays]
     extra = [f"{name}: not in the model" for name in arrays if name not in wanted]
-    misshapen = [f"{name}: the model has {shape}, the file {arrays[name].shape}" for name, shape in wanted.items()
-                 if name in arrays and arrays[name].shape != shape]
+    misshapen = [f"{name}: the model has {shape}, the file {arrays[name].shape}"
+                 for name, shape in wanted.items() if name in arrays and arrays[name].shape != shape]
     return missing + misshapen + extra
 
 

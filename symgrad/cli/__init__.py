@@ -1,0 +1,1 @@
+"""The command line: symgrad demo, saliency, explain, doctor, size."""
