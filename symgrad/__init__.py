@@ -1,1 +1,60 @@
-"""symgrad."""
+"""symgrad: symbolic graphs with gradient overrides, compiled to Numba kernels.
+
+    import symgrad as sg          graphs: function, grad, overrides
+    import symgrad.tensor as T    arrays: NumPy's names for array ops, torch.nn.functional's names for neural ops
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from . import tensor as tensor
+from .base.config import config
+from .base.errors import (
+    BackendError,
+    CompileError,
+    DisconnectedError,
+    DTypeError,
+    MissingInputError,
+    NanError,
+    OverrideError,
+    ShapeError,
+    SymgradError,
+    UnusedInputError,
+    UnusedOverrideError,
+)
+from .base.origin import scope
+from .grad import patterns
+from .grad.forward import jvp
+from .grad.overrides import Overrides, like, matching, named, on, within
+from .grad.receipts import receipt
+from .grad.reverse import grad, vjp
+from .graph.block import OpFromGraph, op_from_graph
+from .graph.node import Node as Variable
+from .graph.shared import Shared, shared
+from .ops.control import grad_clip, grad_scale, stop_gradient
+from .ops.row import DEFAULT, STOP
+
+__version__ = "0.1.0"
+
+# loaded on first use, so that building graphs and taking gradients needs neither Numba nor the layers above
+_LATER = {"function": "runtime.function", "Function": "runtime.function", "nn": "nn", "optim": "optim", "losses": "losses",
+          "saliency": "saliency", "testing": "testing", "viz": "viz"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        raise AttributeError(f"module 'symgrad' has no attribute {name!r}")
+    module = importlib.import_module(f".{_LATER[name]}", __name__)
+    value = getattr(module, name) if _LATER[name].startswith("runtime") else module
+    globals()[name] = value
+    return value
+
+
+__all__ = [
+    "DEFAULT", "STOP", "BackendError", "CompileError", "DTypeError", "DisconnectedError", "Function", "MissingInputError", "NanError",
+    "OpFromGraph", "OverrideError", "Overrides", "Shared", "ShapeError", "SymgradError", "UnusedInputError", "UnusedOverrideError", "Variable",
+    "config", "function", "grad", "grad_clip", "grad_scale", "jvp", "like", "losses", "matching", "named", "nn", "on", "op_from_graph",
+    "optim", "patterns", "receipt", "saliency", "scope", "shared", "stop_gradient", "tensor", "testing", "viz", "vjp", "within",
+]

@@ -10,21 +10,16 @@ import numpy as np
 from ..base import poly
 from ..base.errors import BackendError, ShapeError, SymgradError, four_parts
 from ..graph.node import CONSTANT, INPUT, SHARED, Node
-from ..graph.types import dim_text
 from ..graph.walk import order
 
 
 def sizes_from(inputs: Sequence[Node], arrays: Sequence[Any]) -> dict[poly.Atom, int]:
-    """The sizes that the arguments of a call decide. Raises ShapeError where two arguments disagree on a named size."""
+    """The sizes that the arguments of a call decide; they have been checked before."""
     sizes: dict[poly.Atom, int] = {}
     for x, array in zip(inputs, arrays):
-        for axis, (dim, size) in enumerate(zip(x.dims, array.shape)):
+        for dim, size in zip(x.dims, array.shape):
             if isinstance(dim, poly.Poly) and len(dim.terms) == 1:
-                a = next(iter(dim.terms))[0]
-                if sizes.setdefault(a, size) != size:
-                    raise ShapeError(four_parts(
-                        f"size {dim_text(dim)} of {x.name or 'an input'}, axis {axis}", f"{size} here, {sizes[a]} in an earlier argument",
-                        x.where, "equal names must have equal sizes"))
+                sizes[next(iter(dim.terms))[0]] = size
     return sizes
 
 
@@ -95,3 +90,8 @@ def failure(node: Node, inputs: Sequence[Any], error: Exception) -> SymgradError
 
 class RunIndexError(SymgradError, IndexError):
     """An index outside its axis, found when the function ran."""
+
+
+def build(inputs: Sequence[Node], outputs: Sequence[Node]) -> Reference:
+    """An executable that runs op by op in NumPy."""
+    return Reference(inputs, outputs)

@@ -19,7 +19,7 @@ def user_line() -> Origin | None:
     frame = sys._getframe(1)
     while frame is not None:
         name = frame.f_code.co_filename
-        if not name.startswith(_PACKAGE) and not name.startswith("<"):
+        if not name.startswith(_PACKAGE) and not name.startswith(("<frozen", "<string>")):
             return name, frame.f_lineno
         frame = frame.f_back  # type: ignore[assignment]
     return None

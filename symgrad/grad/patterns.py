@@ -18,7 +18,8 @@ class Pattern:
     match: Callable[[Node], tuple[Node, ...] | None]
 
 
-def _is_zero(node: Node) -> bool:
+def is_zero(node: Node) -> bool:
+    """A constant that is zero everywhere, seen through casts and broadcasts."""
     node = _through(node, "broadcast_to", "reshape", "cast")
     return node.op is CONSTANT and bool(np.all(node.payload == 0))
 
@@ -33,18 +34,18 @@ def _is_positive(condition: Node, x: Node) -> bool:
     """The condition x > 0 or x >= 0, either way round."""
     condition = _through(condition, "cast")
     if condition.op.name in ("greater", "greater_equal"):
-        return condition.inputs[0] is x and _is_zero(condition.inputs[1])
+        return condition.inputs[0] is x and is_zero(condition.inputs[1])
     if condition.op.name in ("less", "less_equal"):
-        return condition.inputs[1] is x and _is_zero(condition.inputs[0])
+        return condition.inputs[1] is x and is_zero(condition.inputs[0])
     return False
 
 
 def _is_negative(condition: Node, x: Node) -> bool:
     condition = _through(condition, "cast")
     if condition.op.name in ("less", "less_equal"):
-        return condition.inputs[0] is x and _is_zero(condition.inputs[1])
+        return condition.inputs[0] is x and is_zero(condition.inputs[1])
     if condition.op.name in ("greater", "greater_equal"):
-        return condition.inputs[1] is x and _is_zero(condition.inputs[0])
+        return condition.inputs[1] is x and is_zero(condition.inputs[0])
     if condition.op.name in ("logical_not", "invert"):
         return _is_positive(condition.inputs[0], x)
     return False
@@ -56,7 +57,7 @@ def _relu(node: Node) -> tuple[Node, ...] | None:
         return (xs[0],)
     if name in ("maximum", "fmax"):
         for x, zero in (xs, xs[::-1]):
-            if _is_zero(zero) and x.dims == node.dims and not _is_zero(x):
+            if is_zero(zero) and x.dims == node.dims and not is_zero(x):
                 return (x,)
     if name == "multiply":
         for x, gate in (xs, xs[::-1]):
@@ -64,11 +65,11 @@ def _relu(node: Node) -> tuple[Node, ...] | None:
                 return (x,)
     if name == "where":
         condition, a, b = xs
-        if _is_zero(b) and _is_positive(condition, a):
+        if is_zero(b) and _is_positive(condition, a):
             return (a,)
-        if _is_zero(a) and _is_negative(condition, b):
+        if is_zero(a) and _is_negative(condition, b):
             return (b,)
-    if name == "clip" and _is_zero(xs[1]) and xs[2].op is CONSTANT and bool(np.all(np.isposinf(xs[2].payload))):
+    if name == "clip" and is_zero(xs[1]) and xs[2].op is CONSTANT and bool(np.all(np.isposinf(xs[2].payload))):
         return (xs[0],)
     return _half_of_x_plus_abs(node)
 

@@ -1,0 +1,89 @@
+"""Sizes that were taken to be equal while the graph was built, checked against the arguments of each call."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..base import poly
+from ..base.errors import ShapeError, four_parts
+from ..graph.node import Node
+from ..graph.types import dim_text, is_one
+from ..graph.walk import order
+
+
+@dataclass(frozen=True)
+class Assumption:
+    """Two sizes of one node's operands that must be equal at the call."""
+
+    node: Node
+    left: Any
+    right: Any
+
+
+def collect(nodes: Sequence[Node]) -> list[Assumption]:
+    """What the graph assumes, each pair once."""
+    found: dict[tuple[Any, Any], Assumption] = {}
+    for node in order(nodes):
+        for left, right in pairs(node):
+            if (isinstance(left, poly.Poly) or isinstance(right, poly.Poly)) and left != right:
+                found.setdefault((left, right), Assumption(node, left, right))
+    return list(found.values())
+
+
+def pairs(node: Node) -> list[tuple[Any, Any]]:
+    """Sizes of the operands of a node that its meaning takes to be equal."""
+    dims = [x.dims for x in node.inputs if hasattr(x._type, "dims")]
+    name = node.op.name
+    if getattr(node.op, "elementwise", False) or name == "broadcast_to":
+        return [(size, out) for d in dims for size, out in zip(reversed(d), reversed(node.dims)) if not is_one(size)]
+    if name == "matmul":
+        return [(dims[0][-1], dims[1][-2])]
+    if name == "concatenate":
+        axis = node.attrs["axis"]
+        return [(a, b) for d in dims[1:] for k, (a, b) in enumerate(zip(dims[0], d)) if k != axis]
+    if name == "stack":
+        return [pair for d in dims[1:] for pair in zip(dims[0], d)]
+    if name == "reshape":
+        return [(poly.product(dims[0]), poly.product(node.dims))]
+    if name == "convolution":
+        return [(dims[0][1], dims[1][1] * node.attrs["groups"] if "groups" in node.attrs else dims[1][1])]
+    return []
+
+
+def verify(assumptions: Sequence[Assumption], inputs: Sequence[Node], arrays: Sequence[np.ndarray]) -> None:
+    """Raise ShapeError at the node whose operands turn out not to fit. Sizes that data decide are left to the run."""
+    sizes = argument_sizes(inputs, arrays)
+    for a in assumptions:
+        try:
+            left, right = (poly.evaluate(d, sizes.__getitem__) for d in (a.left, a.right))
+        except KeyError:
+            continue
+        if left != right:
+            operands = [f"{x.name or x.op.name}: {x._type}, made at {x.where}" for x in a.node.inputs]
+            raise ShapeError(four_parts(f"{a.node.op.name} of operands that fit", [
+                f"size {dim_text(a.left)} is {left}, size {dim_text(a.right)} is {right}", *operands],
+                f"{a.node.op.name} made at {a.node.where}", "pass arrays whose sizes agree; a size that broadcasts is declared as 1"))
+
+
+def argument_sizes(inputs: Sequence[Node], arrays: Sequence[np.ndarray]) -> dict[poly.Atom, int]:
+    """The sizes that the arguments decide. Raises ShapeError where two arguments disagree on a named size."""
+    sizes: dict[poly.Atom, int] = {}
+    owner: dict[poly.Atom, str] = {}
+    for k, (x, array) in enumerate(zip(inputs, arrays)):
+        for axis, (dim, size) in enumerate(zip(x.dims, array.shape)):
+            if not isinstance(dim, poly.Poly) or len(dim.terms) != 1:
+                continue
+            a = next(iter(dim.terms))[0]
+            if sizes.setdefault(a, size) != size:
+                raise ShapeError(four_parts(
+                    f"equal sizes for {dim_text(dim)!r}", f"{size} on axis {axis} of {x.name or f'argument {k}'}, {sizes[a]} on {owner[a]}",
+                    f"declared at {x.where}", "equal names must have equal sizes in one call"))
+            owner.setdefault(a, f"axis {axis} of {x.name or f'argument {k}'}")
+    return sizes
+
+
+__all__ = ["Assumption", "argument_sizes", "collect", "verify"]

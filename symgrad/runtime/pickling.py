@@ -1,0 +1,92 @@
+"""Graphs as plain records, for pickling compiled functions: nodes by position, ops by name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ..base import poly
+from ..graph.node import CONSTANT, INPUT, SHARED, Node, constant, make, new_input
+from ..graph.shared import Shared
+from ..graph.types import Type
+from ..graph.walk import order
+from ..graph.inline import inline_blocks
+
+
+def dump_graph(roots: Sequence[Node]) -> list[dict[str, Any]]:
+    """One record per node, inputs first. Blocks must have been inlined."""
+    nodes = order(roots)
+    place = {n: k for k, n in enumerate(nodes)}
+    return [_record(n, place) for n in nodes]
+
+
+def _record(node: Node, place: dict[Node, int]) -> dict[str, Any]:
+    notes = (node.notes.label, node.notes.scopes, node.notes.origin)
+    if node.op in (INPUT, SHARED, CONSTANT):
+        return {"leaf": node.op.name, "type": (node.dtype, node.dims), "value": node.payload, "notes": notes}
+    inputs = [place[x] for x in node.inputs]
+    return {"op": node.op, "inputs": inputs, "attrs": {k: _without_nodes(v, place) for k, v in node.attrs.items()}, "notes": notes}
+
+
+class _At:
+    """The place of a variable whose value decides a size."""
+
+    def __init__(self, place: int):
+        self.place = place
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _At) and self.place == other.place
+
+    def __hash__(self) -> int:
+        return hash(("at", self.place))
+
+
+def _without_nodes(value: Any, place: dict[Node, int]) -> Any:
+    def hide(a: poly.Atom) -> Any:
+        return poly.atom("value", _At(place[a.args[0]])) if a.kind == "value" and isinstance(a.args[0], Node) else None
+    if isinstance(value, tuple):
+        return tuple(_without_nodes(v, place) for v in value)
+    return poly.substitute(value, hide)
+
+
+def _with_nodes(value: Any, nodes: list[Node]) -> Any:
+    def find(a: poly.Atom) -> Any:
+        return poly.atom("value", nodes[a.args[0].place]) if a.kind == "value" and isinstance(a.args[0], _At) else None
+    if isinstance(value, tuple):
+        return tuple(_with_nodes(v, nodes) for v in value)
+    return poly.substitute(value, find)
+
+
+def load_graph(records: Sequence[dict[str, Any]]) -> list[Node]:
+    """The nodes of `dump_graph`, made anew."""
+    nodes: list[Node] = []
+    for r in records:
+        if "leaf" not in r:
+            node = make(r["op"], [nodes[k] for k in r["inputs"]], **{k: _with_nodes(v, nodes) for k, v in r["attrs"].items()})
+        elif r["leaf"] == "input":
+            node = new_input(Type(*r["type"]))
+        else:
+            node = Shared(r["value"].copy()) if r["leaf"] == "shared" else constant(r["value"])
+        label, scopes, origin = r["notes"]
+        node.notes.label, node.notes.scopes, node.notes.origin = node.notes.label or label, scopes, origin
+        nodes.append(node)
+    return nodes
+
+
+def dump_function(f: Any) -> dict[str, Any]:
+    nodes = inline_blocks([*f.outputs, *f.new_values])
+    roots = [*f.inputs, *f.targets, *nodes]
+    place = {n: k for k, n in enumerate(order(roots))}
+    return {"graph": dump_graph(roots), "inputs": [place[x] for x in f.inputs], "targets": [place[t] for t in f.targets],
+            "outputs": [place[n] for n in nodes[:len(f.outputs)]], "new_values": [place[n] for n in nodes[len(f.outputs):]],
+            "structure": f.structure, "backend": f.backend, "name": f.name, "check": f.check}
+
+
+def load_function(record: dict[str, Any]) -> Any:
+    """The function again: it recompiles, or finds its kernels in the cache."""
+    from .function import Function
+
+    nodes = load_graph(record["graph"])
+    pick = lambda key: [nodes[k] for k in record[key]]
+    return Function(pick("inputs"), pick("outputs"), record["structure"], pick("targets"), pick("new_values"),
+                    record["backend"], record["name"], record["check"])
