@@ -24,6 +24,7 @@ from numba.core.datamodel import models
 from numba.core.extending import _Intrinsic
 from numba.core.imputils import lower_constant
 from numba.core.typed_passes import BaseNativeLowering, IRLegalization, NopythonTypeInference, PreLowerStripPhis
+from numba.core.typing.templates import builtin_registry as builtin_templates
 from numba.core.typing.templates import signature
 from numba.core.typing.typeof import typeof_impl
 from numba.core.untyped_passes import FixupArgs, IRProcessing, ReconstructSSA, TranslateByteCode
@@ -37,7 +38,7 @@ from .pointers import ARGUMENTS, NUMBA_TYPES, type_advance, type_ptr, type_size
 from .values import LLVM_TYPES
 
 ENTRY = "kernel"
-PYTHON_NAMES = {"range": range, "min": min, "max": max}
+PYTHON_NAMES = {"range": range}
 LITERAL = re.compile(r"""\blit_(\w+)\(\s*(?:"([^"()]*)"|'([^'()]*)'|([^"'()]+?))\s*\)""")
 
 
@@ -108,10 +109,29 @@ def native(name: str) -> Native | None:
         return Native(name, type_size)
     if name == "advance":
         return Native(name, type_advance)
+    if name in ("min", "max"):
+        return Native(name, _type_extremum(name))
     if name.startswith("ptr_") and name[4:] in LLVM_TYPES:
         return Native(name, type_ptr(name[4:]))
     function = scalars.scalar(name)
     return Native(name, _scalar_definition(function)) if function else None
+
+
+def _type_extremum(name: str):
+    """The typing of `min` and `max` of index values."""
+    sign = "<" if name == "min" else ">"
+
+    def emit(context, builder, sig, args):
+        best = args[0]
+        for other in args[1:]:
+            best = builder.select(builder.icmp_signed(sign, best, other), best, other)
+        return best
+
+    def define(*args):
+        if len(args) < 2 or not all(isinstance(a, types.Integer) for a in args):
+            raise TypeError(f"compares two or more indices, not ({', '.join(map(str, args))})")
+        return signature(types.int64, *[types.int64] * len(args)), emit
+    return define
 
 
 def _micro_kernel(name: str, intrinsic: _Intrinsic) -> Native:
@@ -128,8 +148,40 @@ def _micro_kernel(name: str, intrinsic: _Intrinsic) -> Native:
 class _Typing(typing.Context):
     """Types int64 and float arithmetic, comparisons, range, min, max, and the functions above; nothing else."""
 
-    def load_additional_registries(self) -> None:
-        pass
+    def __init__(self) -> None:
+        self._resolved: dict = {}
+        super().__init__()
+        for template in filter(_is_plain, builtin_templates.functions):
+            self.insert_function(template(self))
+        for value, kind in builtin_templates.globals:
+            if isinstance(kind, types.Function) and all(map(_is_plain, kind.templates)):
+                self._add_global(value, kind)
+
+    def _add_global(self, value: Any, kind: types.Function) -> None:
+        known = self._lookup_global(value)
+        if known is not None:                            # several templates make up one operator
+            kind = known.augment(kind)
+            self._remove_global(value)
+        self._insert_global(value, kind)
+
+    def refresh(self) -> None:
+        """Nothing is registered after the start; Numba's own refresh would load all of its implementations."""
+
+    def resolve_value_type(self, val):
+        """The type of a value that a kernel names; Numba's own search loads its containers on the way."""
+        return self._lookup_global(range) if val is range else super().resolve_value_type(val)
+
+    def resolve_function_type(self, func, args, kws):
+        """The signature of a call; remembered, for the types of kernel text are few and Numba searches anew each time."""
+        key = func, args, tuple(kws)
+        if key not in self._resolved:
+            self._resolved[key] = super().resolve_function_type(func, args, kws)
+        return self._resolved[key]
+
+
+def _is_plain(template: type) -> bool:
+    """Whether a typing rule is a plain table; rules that compile Python or emit code pull in all of Numba."""
+    return not hasattr(template, "_overload_func") and not hasattr(template, "_definition_func")
 
 
 class _Codegen:
@@ -167,7 +219,7 @@ class _Target(CPUContext):
         self._internal_codegen = _Codegen()
 
     def load_additional_registries(self) -> None:
-        pass
+        """Only what the imports above have registered."""
 
     def post_lowering(self, module, library) -> None:
         """Nothing is linked in."""
@@ -206,13 +258,23 @@ class _Lowering(BaseNativeLowering):
 
 
 class _Pipeline(compiler.CompilerBase):
+    """The shortest pipeline; enough while a name keeps one type throughout the kernel."""
+
+    passes = (TranslateByteCode, FixupArgs, IRProcessing, NopythonTypeInference, _Lowering)
+
     def define_pipelines(self):
         manager = PassManager("kernel")
-        for one in (TranslateByteCode, FixupArgs, IRProcessing, ReconstructSSA, NopythonTypeInference, PreLowerStripPhis,
-                    IRLegalization, _Lowering):
+        for one in self.passes:
             manager.add_pass(one, one._name)
         manager.finalize()
         return [manager]
+
+
+class _PipelineWithSSA(_Pipeline):
+    """For kernels that use one name for values of several types."""
+
+    passes = (TranslateByteCode, FixupArgs, IRProcessing, ReconstructSSA, NopythonTypeInference, PreLowerStripPhis,
+              IRLegalization, _Lowering)
 
 
 def _flags() -> compiler.Flags:
@@ -295,6 +357,13 @@ def _add_entry(module: ir.Module, symbol: str) -> None:
     builder.ret_void()
 
 
+def _lowered(function: Callable, pipeline: type[_Pipeline]) -> ir.Module:
+    library = _Library(_target()._internal_codegen)
+    compiler.compile_extra(_typing(), _target(), function, (ARGUMENTS,), types.none, _flags(), {}, library=library,
+                           pipeline_class=pipeline)
+    return library.module
+
+
 @global_compiler_lock
 def llvm_text(text: str, symbol: str) -> str:
     """The unoptimised LLVM assembly of a kernel text, with entry point `void symbol(int64_t *)`.
@@ -302,8 +371,9 @@ def llvm_text(text: str, symbol: str) -> str:
     Raises whatever Python or Numba raise for text that is not a kernel.
     """
     function = _kernel_function(text)
-    library = _Library(_target()._internal_codegen)
-    compiler.compile_extra(_typing(), _target(), function, (ARGUMENTS,), types.none, _flags(), {}, library=library,
-                           pipeline_class=_Pipeline)
-    _add_entry(library.module, symbol)
-    return str(library.module)
+    try:
+        module = _lowered(function, _Pipeline)
+    except errors.TypingError:
+        module = _lowered(function, _PipelineWithSSA)
+    _add_entry(module, symbol)
+    return str(module)

@@ -24,6 +24,7 @@ from .objects import MIB, ObjectCache, default_folder
 # What the machine code of a kernel depends on besides its text.
 COMPILER_SOURCES = ("elementary.py", "frontend.py", "machine.py", "micro.py", "pointers.py", "scalars.py", "values.py")
 LINE = re.compile(r'<kernel>"?, line (\d+)|<kernel> \((\d+)\)|<kernel>:(\d+)')
+NOISE = ("Failed in ", "During:", "File ", "<source missing", "This is not usually", "To see", "For more information")
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 _lock = RLock()
@@ -47,10 +48,9 @@ def compile_text(text: str, name: str = "kernel") -> Kernel:
     Raises CompileError, with the numbered text and the cause, if the text is not a valid kernel.
     """
     with _lock:
-        found = _kernels.get(text)
-        if found is None:
-            found = _kernels[text] = _loaded(text, name)
-        return found
+        if text not in _kernels:
+            _kernels[text] = _loaded(text, name)
+        return _kernels[text]
 
 
 def compile_llvm(ir_text: str, symbols: Sequence[str]) -> list[int]:
@@ -98,10 +98,8 @@ def _compiled(text: str, name: str, symbol: str) -> bytes:
     from . import frontend, machine
     try:
         return machine.object_code(frontend.llvm_text(text, symbol))
-    except CompileError:
-        raise
     except Exception as error:
-        # The frames below are Numba's own; the numbered text says more.
+        # The frames below are the compiler's own; the numbered text says more.
         raise CompileError(explanation(text, name, error)) from error.with_traceback(None)
 
 
@@ -124,12 +122,11 @@ def _line_of(error: Exception, cause: str) -> int | None:
 def _first_cause(cause: str) -> str:
     """The part of a compiler's message that speaks of the text, indented, without its advice and repetitions."""
     kept = []
-    for line in cause.splitlines():
-        stripped = line.strip()
-        if stripped.startswith(("During:", "File ", "This is not usually", "To see", "For more information")):
-            continue
-        if stripped and stripped not in kept:
-            kept.append(stripped)
+    for line in map(str.strip, cause.splitlines()):
+        if line.startswith("There are "):                # what follows lists every candidate of an overload
+            break
+        if line and line not in kept and not line.startswith(NOISE):
+            kept.append(line)
     return "\n".join(f"  {line}" for line in kept[:12])
 
 
