@@ -8,8 +8,10 @@ from ..base.errors import SymgradError, four_parts
 from ..base.origin import show, user_line
 from ..graph.node import Node, Op, public_type
 from . import elementwise as e
+from . import index as x
 from . import reduce as r
 from . import shape as s
+from . import sort as o
 from .row import ROWS, as_tensor, cast
 
 
@@ -74,6 +76,10 @@ def install() -> None:
         "reshape": s.reshape, "transpose": s.transpose, "squeeze": s.squeeze, "astype": cast,
         "flatten": lambda self: s.reshape(self, -1), "ravel": lambda self: s.reshape(self, -1), "copy": lambda self: self,
         "dimshuffle": _dimshuffle, "sum": r.sum, "clip": e.clip,
+        "__getitem__": x.getitem, "__setitem__": x.setitem, "prod": r.prod, "mean": r.mean, "var": r.var, "std": r.std,
+        "max": r.max, "min": r.min, "argmax": r.argmax, "argmin": r.argmin, "any": r.any, "all": r.all, "ptp": r.ptp,
+        "norm": r.norm, "take": x.take, "sort": o.sort, "argsort": o.argsort, "cumsum": o.cumsum, "cumprod": o.cumprod,
+        "repeat": s.repeat, "swapaxes": s.swapaxes, "diagonal": s.diagonal, "trace": s.trace, "mT": property(s.matrix_transpose),
     }
     for name, value in more.items():
         method(name, value)

@@ -1,0 +1,280 @@
+"""Order along an axis: ranks, sorting and what follows from it; running sums and products.
+
+Sorting is by rank: an element's place is the number of elements before it, so each element finds its place by itself, in parallel
+and without branches. The order is stable and NaN comes last.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..base import dtypes
+from ..base.errors import ShapeError, four_parts
+from ..base.origin import show, user_line
+from ..graph.node import Node, make
+from ..graph.types import Type, shape_text
+from ..loops import ir
+from ..loops.ir import E, View
+from .elementwise import ANY, ceil, equal, floor, isnan, less, less_equal, number, where
+from .index import take_along_axis
+from .reduce import _wide, any as any_, sum as sum_
+from .row import STOP, Row, as_tensor, cast, normalize_axis, promoted, sample
+from .shape import as_size, expand_dims, reshape, shape_tuple, slice_axis, stack
+
+
+def _with(i: tuple, axis: int, k: Any) -> tuple:
+    return (*i[:axis], k, *i[axis + 1:])
+
+
+def _before(a: E, b: E, descending: bool) -> E:
+    """Whether a stands strictly before b, NaN being larger than every number."""
+    smaller = ir.call("gt" if descending else "lt", a, b)
+    if not dtypes.is_float(a.dtype):
+        return smaller
+    first, second = (a, b) if descending else (b, a)
+    return smaller | (ir.call("isnan", first) & ~ir.call("isnan", second))
+
+
+_ties = np.array([[2.0, 1.0, 2.0, np.nan, -1.0, 1.0], [0.0, -0.0, np.inf, np.nan, np.nan, -np.inf]])
+
+
+class Rank(Row):
+    """The place of each element in the sorted order along an axis, as int64; equal elements keep their order.
+
+    Attributes: axis, descending.
+    """
+
+    public = False
+    samples = [sample((3, 5), axis=1, descending=False, grad=False), sample((5, 2), axis=0, descending=True, grad=False),
+               sample(_ties, axis=1, descending=False, grad=False), sample(_ties, axis=1, descending=True, grad=False),
+               sample((0,), axis=0, descending=False, grad=False), sample((2, 6), dtypes=(*ANY, "bool"), low=0, high=2, axis=1, descending=False, grad=False)]
+
+    def infer(self, x: Type, *, axis: int, descending: bool) -> Type:
+        return x.with_dtype("int64")
+
+    def at(self, i: tuple, x: View, *, axis: int, descending: bool) -> E:
+        mine = x[i]
+
+        def ahead(k: Any) -> E:
+            other = x[_with(i, axis, k)]
+            tie = ~_before(mine, other, descending) & ir.compare("lt", k, i[axis])
+            return ir.cast(_before(other, mine, descending) | tie, "int64")
+        return ir.fold("add", [x.dims[axis]], ahead)
+
+    def numpy(self, x, *, axis, descending):
+        return np.argsort(_stable_order(x, axis, descending), axis=axis, kind="stable")
+
+    def vjp(self, g, y, x, *, axis, descending):
+        return (STOP,)
+
+    def __call__(self, x, axis, descending=False):
+        return make(self, [as_tensor(x)], axis=axis, descending=descending)
+
+
+def _stable_order(x: np.ndarray, axis: int, descending: bool) -> np.ndarray:
+    if not descending:
+        return np.argsort(x, axis=axis, kind="stable")
+    backward = np.argsort(np.flip(x, axis), axis=axis, kind="stable")          # reversed twice, so equal elements keep their order
+    return np.flip(x.shape[axis] - 1 - backward, axis)
+
+
+rank = Rank("rank")
+
+
+class InversePermutation(Row):
+    """Where each of the first `size` places of a permutation along an axis is found, as int64. Attributes: axis, size."""
+
+    public = False
+    samples = [sample(np.array([[2, 0, 1], [0, 2, 1]]), axis=1, size=3, dtypes=("int64",), grad=False),
+               sample(np.array([3, 1, 0, 2]), axis=0, size=2, dtypes=("int64",), grad=False)]
+
+    def infer(self, places: Type, *, axis: int, size: Any) -> Type:
+        return Type("int64", _with(places.dims, axis, size))
+
+    def at(self, i: tuple, places: View, *, axis: int, size: Any) -> E:
+        def found(k: Any) -> E:
+            here = ir.call("eq", places[_with(i, axis, k)], ir.index(i[axis]))
+            return ir.select(here, ir.index(k), ir.literal(0, "int64"))
+        return ir.fold("add", [places.dims[axis]], found)
+
+    def numpy(self, places, *, axis, size):
+        return np.take(np.argsort(places, axis=axis), range(size), axis=axis)
+
+    def vjp(self, g, y, places, *, axis, size):
+        return (STOP,)
+
+    def __call__(self, places, axis, size):
+        return make(self, [as_tensor(places)], axis=axis, size=size)
+
+
+inverse_permutation = InversePermutation("inverse_permutation")
+
+
+def _on_axis(x: Any, axis: Any, what: str) -> tuple[Node, int]:
+    x = as_tensor(x)
+    return (reshape(x, -1), 0) if axis is None else (x, normalize_axis(axis, x.ndim, what))
+
+
+def argsort(x, axis=-1, *, descending=False):
+    """The int64 indices that sort x along an axis (of the flattened x for None). Stable; NaN last, or first when descending."""
+    x, axis = _on_axis(x, axis, "argsort")
+    return inverse_permutation(rank(x, axis, bool(descending)), axis, x.dims[axis])
+
+
+class Ordered(Row):
+    """x at a permutation `order` along an axis, of which `places` is the inverse: its adjoint reads instead of adding up.
+
+    Inputs: x, order, places. Attribute: axis.
+    """
+
+    public = False
+    samples = [sample((2, 3), np.array([[1, 2, 0], [0, 2, 1]]), np.array([[2, 0, 1], [0, 2, 1]]), axis=1)]
+
+    def infer(self, x: Type, order: Type, places: Type, *, axis: int) -> Type:
+        return x
+
+    def at(self, i: tuple, x: View, order: View, places: View, *, axis: int) -> E:
+        return take_along_axis.at(i, x, order, axis=axis)
+
+    def numpy(self, x, order, places, *, axis):
+        return np.take_along_axis(x, order, axis)
+
+    def vjp(self, g, y, x, order, places, *, axis):
+        return self(g, places, order, axis), STOP, STOP
+
+    def __call__(self, x, order, places, axis):
+        return make(self, [as_tensor(x), as_tensor(order), as_tensor(places)], axis=axis)
+
+
+ordered = Ordered("ordered")
+
+
+def sort(x, axis=-1, *, descending=False):
+    """x sorted along an axis (flattened first for None). NaN last, or first when descending; equal elements keep their order."""
+    x, axis = _on_axis(x, axis, "sort")
+    places = rank(x, axis, bool(descending))
+    return ordered(x, inverse_permutation(places, axis, x.dims[axis]), places, axis)
+
+
+def topk(x, k, axis=-1, largest=True, sorted=True):
+    """(values, indices) of the k largest (smallest) elements along an axis, in order; of equal ones the first. NaN counts as largest.
+
+    The results are always sorted, so `sorted` changes nothing.
+    """
+    x, axis = _on_axis(x, axis, "topk")
+    k = as_size(k, "topk")
+    if not isinstance(k, int) or k < 0 or (isinstance(x.dims[axis], int) and k > x.dims[axis]):
+        raise ShapeError(four_parts(f"topk with k={k}", f"size {x.dims[axis]} on axis {axis} of {shape_text(x.dims)}", show(user_line()),
+                                    "an int from 0 to the size of the axis"))
+    indices = inverse_permutation(rank(x, axis, bool(largest)), axis, k)
+    return take_along_axis(x, indices, axis), indices
+
+
+def median(x, axis=None, keepdims=False):
+    """The middle element along an axis (of all elements by default), the mean of the two middle ones of an even number."""
+    return quantile(x, 0.5, axis, keepdims)
+
+
+def quantile(x, q, axis=None, keepdims=False):
+    """The value below which the fraction q (a number, or a list of them for a new first axis) of the elements lies.
+
+    Linear between neighbours, as numpy.quantile; NaN where an element is NaN.
+    """
+    x = as_tensor(x)
+    whole, ndim = axis is None, x.ndim
+    x = x if dtypes.is_float(x.dtype) else cast(x, "float64")
+    values, axis = _on_axis(x, axis, "quantile")
+    if isinstance(q, (list, tuple, np.ndarray)) and np.ndim(q):
+        parts = [quantile(x, float(f), None if whole else axis, keepdims) for f in np.asarray(q).ravel()]
+        return reshape(stack(parts), (*np.shape(q), *parts[0].dims))
+    if isinstance(q, Node) or not 0 <= float(q) <= 1:
+        raise ShapeError(four_parts(f"quantile {q}", "a fraction is a number from 0 to 1", show(user_line())))
+    result = _interpolated(sort(values, axis), float(q), axis)
+    result = where(any_(isnan(values), axis, True), number(np.nan, x), result)
+    kept = (1,) * ndim if whole else result.dims
+    return reshape(result, kept if keepdims else () if whole else tuple(d for k, d in enumerate(kept) if k != axis))
+
+
+def _interpolated(ranked: Node, q: float, axis: int) -> Node:
+    """The element at q * (n - 1) of a sorted axis, kept at size 1, between neighbours linearly."""
+    n = ranked.dims[axis]
+    if isinstance(n, int):
+        position = q * (n - 1)
+        low = int(np.floor(position))
+        below, above = (slice_axis(ranked, axis, min(k, n - 1), 1) for k in (low, low + 1))
+        share = number(position - low, ranked)
+    else:
+        position = q * cast(shape_tuple(ranked)[axis] - 1, "float64")
+        low = floor(position)
+        ends = [expand_dims(cast(f, "int64"), tuple(range(ranked.ndim))) for f in (low, ceil(position))]
+        below, above = (take_along_axis(ranked, k, axis) for k in ends)
+        share = cast(position - low, ranked.dtype)
+    return below + (above - below) * share
+
+
+def searchsorted(a, v, side="left"):
+    """The int64 places at which v would be put into the sorted vector a: before equal elements, or after them for side="right"."""
+    a, v = promoted(a, v)
+    if a.ndim != 1 or side not in ("left", "right"):
+        raise ShapeError(four_parts(f"searchsorted with side={side!r}", f"a {shape_text(a.dims)}", show(user_line()),
+                                    "a vector, and 'left' or 'right'"))
+    return sum_((less if side == "left" else less_equal)(a, expand_dims(v, -1)), -1)
+
+
+# ---------------------------------------------------------------------------------- running sums
+class Running(Row):
+    """The sum or product of the elements up to each one along an axis. Attributes: axis, reverse (from each one on)."""
+
+    operation = "add"
+    samples = [sample((3, 4), axis=1, reverse=False), sample((3, 4), axis=0, reverse=True), sample((0,), axis=0, reverse=False),
+               sample((1,), axis=0, reverse=False), sample((5,), dtypes=("int64", "uint64"), low=0, high=4, axis=0, reverse=False, grad=False)]
+
+    def infer(self, x: Type, *, axis: int, reverse: bool) -> Type:
+        return x
+
+    def at(self, i: tuple, x: View, *, axis: int, reverse: bool) -> E:
+        k = i[axis]
+        if reverse:
+            return ir.fold(self.operation, [x.dims[axis] - k], lambda r: x[_with(i, axis, k + r)])
+        return ir.fold(self.operation, [k + 1], lambda r: x[_with(i, axis, r)])
+
+    def numpy(self, x, *, axis, reverse):
+        run = np.cumsum if self.operation == "add" else np.cumprod
+        x = np.flip(x, axis) if reverse else x
+        out = run(x, axis=axis, dtype=x.dtype)
+        return np.ascontiguousarray(np.flip(out, axis) if reverse else out)
+
+    def __call__(self, x, axis=None, *, reverse=False, dtype=None):
+        x, axis = _on_axis(x, axis, self.name)
+        x = _wide(x) if dtype is None else cast(x, dtype)
+        return make(self, [x], axis=axis, reverse=bool(reverse))
+
+
+class CumSum(Running):
+    """The sum of the elements up to each one along an axis (of the flattened x by default); integers are summed in 64 bits."""
+
+    def vjp(self, g, y, x, *, axis, reverse):
+        return (cumsum(g, axis, reverse=not reverse),)
+
+
+class CumProd(Running):
+    """The product of the elements up to each one along an axis (of the flattened x by default). The gradient is exact at zeros."""
+
+    operation = "mul"
+
+    def vjp(self, g, y, x, *, axis, reverse):
+        # Up to the first zero d y_j / d x_i = y_j / x_i; at it, the products that step over it; behind it nothing flows.
+        zero, one = number(0, x), number(1, x)
+        zeros = cumsum(equal(x, zero), axis, reverse=reverse)
+        first = equal(x, zero) & equal(zeros, 1)
+        over_it = cumprod(where(first, one, x), axis, reverse=reverse)
+        at_it = cumsum(g * over_it, axis, reverse=not reverse)
+        before_it = cumsum(g * y, axis, reverse=not reverse) / where(equal(x, zero), one, x)
+        return (where(first, at_it, where(equal(zeros, 0), before_it, zero)),)
+
+
+cumsum, cumprod = CumSum("cumsum"), CumProd("cumprod")
+
+__all__ = ["argsort", "cumprod", "cumsum", "median", "quantile", "searchsorted", "sort", "topk"]
