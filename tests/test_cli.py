@@ -91,6 +91,7 @@ def test_module_runs_as_a_program():
 
 
 def test_text_helpers():
-    assert table([("a", 1, "x"), ("bbb", 22)]) == "a     1  x\nbbb  22"
+    assert table([("a", "n", "x"), ("bbb", 22), ("c", 3)]) == "a     n  x\nbbb  22\nc     3"
+    assert table([("a", "10 s"), ("bbb", "2 nodes")]) == "a    10 s\nbbb  2 nodes"
     assert [seconds(t) for t in (2.5, 0.0123, 4e-6)] == ["2.50 s", "12.3 ms", "4 us"]
     assert parsed_size("16x12") == (16, 12) and parsed_size("8") == (8, 8)

@@ -273,9 +273,13 @@ def test_own_safetensors_format_is_the_package_s():
         np.testing.assert_array_equal(array, ARRAYS[name], strict=True)
 
 
-def test_layers_pickle():
-    dense = pickle.loads(pickle.dumps(sg.nn.Dense(2, 3)))
-    assert dense.w.get_value().shape == (2, 3)
+def test_layers_pickle_with_their_sharing():
+    dense = sg.nn.Dense(2, 2)
+    net = sg.nn.Sequential([dense, sg.nn.BatchNorm(2), dense])
+    net(T.matrix("x"), training=True)
+    copy = pickle.loads(pickle.dumps(net))
+    assert list(copy.params()) == list(net.params())
+    np.testing.assert_array_equal(copy.layers[2].w.get_value(), dense.w.get_value())
 
 
 # initialisers

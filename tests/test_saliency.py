@@ -138,19 +138,13 @@ def test_integrated_gradients_sum_to_the_difference_of_scores(rng):
     np.testing.assert_allclose(run(heat, x, data), expected, rtol=1e-3, atol=1e-4)
 
 
-def test_smoothgrad_of_a_square_is_its_gradient_at_the_mean_image(rng):
-    x, data = T.vector("x", shape=(3,)), np.array([0, 1, 2], "float32")
-    heat = run(sg.saliency.smoothgrad(T.sum(x * x), x, samples=4000, noise=0.25), x, data)
-    error = 2 * 0.25 * 2 / np.sqrt(4000)              # of the mean of 2 * (x + 0.25 * (max - min) * draw)
-    assert (np.abs(heat - 2 * data) < 5 * error).all() and (heat != 2 * data).any()
-
-
-def test_smoothgrad_takes_other_methods(weights, rng):
+def test_integrated_gradients_take_other_methods(weights, rng):
     data = rng.normal(size=(1, 6)).astype("float32")
     x = T.matrix("x", shape=(1, 6))
     score = network(x, weights)[0, 1]
-    heat = sg.saliency.smoothgrad(score, x, samples=3, noise=0.0, method=sg.saliency.guided_backprop)
-    expected = by_hand(data, weights, guided_rule, 1)
+    heat = sg.saliency.integrated_gradients(score, x, steps=3, method=sg.saliency.guided_backprop)
+    # along the line from zero the same ReLUs are on, so every point has the map of the image
+    expected = data * by_hand(data, weights, guided_rule, 1)
     np.testing.assert_allclose(run(heat, x, data), expected, rtol=1e-4, atol=1e-5)
 
 
@@ -165,6 +159,17 @@ def test_grad_cam_weighs_features_by_mean_gradients(rng):
     np.testing.assert_allclose(cam[0], expected, rtol=1e-4, atol=1e-5)
     large = run(sg.saliency.grad_cam(score, x, features), x, data)
     np.testing.assert_allclose(large[0], image.resize(expected, (8, 8)), rtol=1e-4, atol=1e-5)
+
+
+def test_guided_grad_cam_is_the_product(rng):
+    w, v = rng.normal(size=(4, 2, 3, 3)).astype("float32"), rng.normal(size=(4, 6, 6)).astype("float32")
+    data = rng.normal(size=(1, 2, 8, 8)).astype("float32")
+    x = T.tensor("x", data.shape)
+    features = T.relu(T.conv2d(x, w))
+    score = T.sum(features * v)
+    both, guided, cam = run([sg.saliency.guided_grad_cam(score, x, features), sg.saliency.guided_backprop(score, x),
+                             sg.saliency.grad_cam(score, x, features)], x, data)
+    np.testing.assert_allclose(both, guided * cam[:, None], rtol=1e-4, atol=1e-5)
 
 
 # pictures

@@ -12,6 +12,7 @@ layers, lists and dicts it holds; nothing is registered. To write one:
 
 from __future__ import annotations
 
+import copyreg
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -19,6 +20,9 @@ from types import MappingProxyType
 from typing import Any, ClassVar
 
 import symgrad as sg
+
+# so that layers pickle: parameters travel as value and name, and one that is shared arrives shared
+copyreg.pickle(sg.Shared, lambda shared: (sg.shared, (shared.get_value(), shared.name)))
 
 _training: ContextVar[bool] = ContextVar("training", default=False)
 # id of a child -> its key in its parent

@@ -61,8 +61,8 @@ class Dense(Layer):
 class Conv2D(Layer):
     """x (n, c_in, h, w) -> activation(conv2d(x, w) + b) (n, c_out, h', w').
 
-    Cross-correlation, as in T.conv2d. w (c_out, c_in / groups, kh, kw), b (c_out,). padding: pixels, a pair, or
-    "same" (stride 1) or "valid".
+    Cross-correlation, as in T.conv2d. w (c_out, c_in / groups, kh, kw), b (c_out,). padding: pixels, a
+    pair, "same" (stride 1) or "valid".
     """
 
     c_in: int

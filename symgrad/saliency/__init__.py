@@ -15,12 +15,11 @@ from symgrad.saliency.methods import (
     guided_grad_cam,
     input_x_gradient,
     integrated_gradients,
-    smoothgrad,
 )
 from symgrad.saliency.png import read_image
 
 __all__ = [
     "METHODS", "colours", "deconvnet", "grad_cam", "gradient", "grid", "guided_backprop", "guided_grad_cam",
     "image", "input_x_gradient", "integrated_gradients", "normalise", "overlay", "png", "read_image", "rules",
-    "save_image", "show", "smoothgrad",
+    "save_image", "show",
 ]

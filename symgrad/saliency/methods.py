@@ -37,34 +37,20 @@ def deconvnet(score: Any, image: Any) -> Any:
     return gradient(score, image, overrides=rules.RULE_SETS["deconvnet"])
 
 
-def smoothgrad(score: Any, image: Any, *, samples: int = 16, noise: float = 0.15, seed: int = 0,
-               method: Callable[[Any, Any], Any] = gradient) -> Any:
-    """The mean of a method's maps over noisy copies of the image. Smilkov et al. 2017.
-
-    noise: standard deviation of the normal noise, as a part of the image's max - min. Fresh noise at each
-    call of the compiled function. samples copies run as one batch. method may be any (score, image) -> map of
-    this module.
-    """
-    draws = sg.random.RandomStream(seed).normal((samples, *image.shape), dtype=image.dtype)
-    noisy = image + noise * (T.max(image) - T.min(image)) * draws
-    return T.mean(_maps_along(score, image, noisy, method), axis=0)
-
-
 def integrated_gradients(score: Any, image: Any, *, baseline: Any = 0.0, steps: int = 16,
                          method: Callable[[Any, Any], Any] = gradient) -> Any:
     """(image - baseline) times the mean gradient on the straight line between them.
 
-    The map sums to score(image) - score(baseline), up to quadrature error. steps: points of the
-    Gauss-Legendre rule, which run as one batch. baseline: anything that broadcasts to the image.
-    Sundararajan, Taly and Yan 2017.
+    The map sums to score(image) - score(baseline), up to quadrature error. steps: points of the Gauss-Legendre
+    rule, each a copy of the model in the graph. baseline: anything that broadcasts to the image. method: any
+    (score, image) -> map of this module in place of the gradient. Sundararajan, Taly and Yan 2017.
     """
-    nodes, weights = np.polynomial.legendre.leggauss(steps)           # on (-1, 1), weights sum to 2
-    column = (steps,) + (1,) * image.ndim
-    part = T.constant(((nodes + 1) / 2).reshape(column).astype(image.dtype))
-    weight = T.constant((weights / 2).reshape(column).astype(image.dtype))
+    model = sg.OpFromGraph([image], [score if score.ndim == 0 else T.sum(score)], name="score")
+    nodes, weights = np.polynomial.legendre.leggauss(steps)           # on (-1, 1), where weights sum to 2
     difference = image - baseline
-    maps = _maps_along(score, image, baseline + part * difference, method)
-    return difference * T.sum(weight * maps, axis=0)
+    points = [baseline + float(node + 1) / 2 * difference for node in nodes]
+    maps = [float(weight) / 2 * method(model(point), point) for point, weight in zip(points, weights)]
+    return difference * sum(maps[1:], maps[0])
 
 
 def grad_cam(score: Any, image: Any, features: Any, *, resize: bool = True) -> Any:
@@ -88,15 +74,8 @@ METHODS = {
     "input_x_gradient": input_x_gradient,
     "guided_backprop": guided_backprop,
     "deconvnet": deconvnet,
-    "smoothgrad": smoothgrad,
     "integrated_gradients": integrated_gradients,
 }
-
-
-def _maps_along(score: Any, image: Any, points: Any, method: Callable[[Any, Any], Any]) -> Any:
-    """The method's map at each of points (k, *image.shape), stacked."""
-    model = sg.OpFromGraph([image], [score if score.ndim == 0 else T.sum(score)], name="score")
-    return sg.vectorize(lambda point: method(model(point), point))(points)
 
 
 def _resized(maps: Any, size: tuple[Any, Any]) -> Any:

@@ -59,8 +59,8 @@ def decode_png(data: bytes, where: str = "data") -> np.ndarray:
     width, height, depth, colour_type, _, _, interlaced = struct.unpack(">IIBBBBB", chunks[0][1])
     if depth != 8 or interlaced or colour_type not in CHANNELS:
         raise ValueError(f"{where} is a PNG of depth {depth}, colour type {colour_type}, interlacing "
-                         f"{interlaced}; without Pillow only plain 8-bit grey, RGB and RGBA are read: install "
-                         "symgrad[image]")
+                         f"{interlaced}; without Pillow only plain 8-bit grey, RGB and RGBA are read: "
+                         "install symgrad[image]")
     raw = zlib.decompress(b"".join(content for kind, content in chunks if kind == b"IDAT"))
     channels = CHANNELS[colour_type]
     rows = np.frombuffer(raw, np.uint8).reshape(height, 1 + width * channels)
