@@ -219,7 +219,8 @@ def fit(g: Node, x: Node) -> Node:
                      and not (isinstance(g.dims[k], int) and g.dims[k] == 1))
     if repeated:
         g = sum_(g, axis=repeated, keepdims=True)
-    if g.dims != x.dims and (g.ndim != x.ndim or any(isinstance(d, int) and d == 1 for d in g.dims)):
+    missing = any(isinstance(d, int) and d == 1 and d != e for d, e in zip(g.dims, x.dims[offset:]))
+    if g.ndim != x.ndim or missing:
         g = broadcast_to(g, x.dims)
     return g
 
