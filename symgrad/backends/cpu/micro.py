@@ -78,19 +78,28 @@ def tile_micro(dtype: str, lanes: int, rows: int, vectors: int, *, w_row: int, w
 
 def dot_micro(dtype: str, lanes: int, rows: int, columns: Sequence[int], *, a_row: int, y_row: int,
               end: int = 0, last: int = 0):
-    """The inner-product kernel `mk(a, x, y, p0, p1)` behind weight gradients and products with a transposed matrix.
+    """The inner-product kernel `mk(a, x, y, p0, p1, count, a_next, x_next)` behind weight gradients and products with a transposed matrix.
 
-    y[i*y_row + t] += sum over p in [p0, p1) of a[i*a_row + p] * x[columns[t] + p]   for i < rows, t < len(columns).
+    y[i*y_row + t] += sum over m < count, p in [p0, p1) of a[m*a_next + i*a_row + p] * x[m*x_next + columns[t] + p]
+    for i < rows, t < len(columns).
     p1 - p0 is a multiple of lanes; a block with p1 == end also gets the `last` positions after it.
     Each row of y is updated as one vector of the next power of two above len(columns): the surplus gets + 0.
     """
     width = 1 << (len(columns) - 1).bit_length()
     tile = [(i, t) for i in range(rows) for t in range(len(columns))]
 
-    def emit(b: ir.IRBuilder, a, x, y, p0, p1) -> None:
+    def emit(b: ir.IRBuilder, a, x, y, p0, p1, count, a_next, x_next) -> None:
         vec = _Vectors(b, dtype, lanes)
 
-        def position(p, acc: list, exist: int = lanes) -> list:
+        def positions(m, acc: list) -> list:
+            a_at, x_at = vec.at(a, b.mul(m, a_next)), vec.at(x, b.mul(m, x_next))
+            acc = _loop(b, p0, p1, lanes, acc, lambda p, acc: position(a_at, x_at, p, acc))
+            if not last:
+                return acc
+            return _choose(b, b.icmp_signed("==", p1, _int(end)), lambda: position(a_at, x_at, p1, acc, last),
+                           lambda: acc)
+
+        def position(a, x, p, acc: list, exist: int = lanes) -> list:
             a_at, x_at, acc = vec.at(a, p), vec.at(x, p), list(acc)
             xs = [vec.load(x_at, offset, exist) for offset in columns]
             for i in range(rows):
@@ -99,15 +108,13 @@ def dot_micro(dtype: str, lanes: int, rows: int, columns: Sequence[int], *, a_ro
                     acc[i * len(columns) + t] = vec.fma(row, value, acc[i * len(columns) + t])
             return acc
 
-        acc = _loop(b, p0, p1, lanes, [vec.zero for _ in tile], position)
-        if last:
-            acc = _choose(b, b.icmp_signed("==", p1, _int(end)), lambda: position(p1, acc, last), lambda: acc)
+        acc = _loop(b, _int(0), count, 1, [vec.zero for _ in tile], positions)
         narrow = _Vectors(b, dtype, width)
         for i in range(rows):
             sums = vec.horizontal(acc[i * len(columns):(i + 1) * len(columns)], width)
             narrow.store(y, i * y_row, b.fadd(narrow.load(y, i * y_row), sums))
 
-    return _intrinsic(emit, pointers=3, sizes=2)
+    return _intrinsic(emit, pointers=3, sizes=5)
 
 
 def copy_micro(dtype: str, lanes: int, vectors: int, *, last: int | None = None):

@@ -160,10 +160,13 @@ class _Planes:
     vertical: _Axis
     horizontal: _Axis
     lanes: int
+    fixed_pitch: int = 0
 
     @property
     def pitch(self) -> int:
         axis = self.horizontal
+        if self.fixed_pitch:
+            return self.fixed_pitch
         shared = axis.lead // axis.step        # zeros at the left of every row end the row above as well
         return max(axis.outputs, -(-(axis.lead + axis.size) // axis.step), axis.extent - shared)
 
@@ -184,12 +187,13 @@ class _Planes:
         step, reach = self.horizontal.step, self.horizontal.reach[tap]
         return reach % step * self.size + reach // step
 
-    def emit_copy(self, out: Writer, dtype: str, planes: str, source: str, channels: int, base: str) -> None:
-        """Fills the planes from `channels` images of the source, the first one at element `base`."""
+    def emit_copy(self, out: Writer, dtype: str, planes: str, source: str, channels: int, base: str,
+                  to: str = "0") -> None:
+        """Fills the planes at `to` from `channels` images of the source, the first one at element `base`."""
         high, wide = self.vertical, self.horizontal
         zero = f"lit_{dtype}(0.0)"
         with out.loop("channel", channels), out.loop("phase", self.phases):
-            out.add(f"plane = {sum_text(('channel', self.phases * self.size), ('phase', self.size))}")
+            out.add(f"plane = {sum_text(to, ('channel', self.phases * self.size), ('phase', self.size))}")
             row = sum_text(("line", high.step), f"phase // {wide.step}" if high.step > 1 else 0, -high.lead)
             with out.loop("line", high.extent):
                 out.add(f"row = {row}", f"at = plane + line * {self.pitch}")
@@ -199,8 +203,8 @@ class _Planes:
                 with out.block("else:"):
                     out.add(f"pixel = {sum_text(base, ('channel', high.size * wide.size), ('row', wide.size))}")
                     self._emit_row(out, dtype, planes, source, zero)
-            # what lies behind the last row is read as its right border
-            with out.loop("column", self.pitch):
+            # what lies behind the last row is read as its right border, and by whole vectors
+            with out.loop("column", self.size - high.extent * self.pitch):
                 out.add(f"{planes}[plane + {high.extent * self.pitch} + column] = {zero}")
 
     def _emit_row(self, out: Writer, dtype: str, planes: str, source: str, zero: str) -> None:

@@ -266,7 +266,7 @@ def _emit_inner(out: Writer, p: Gemm, result: _Output, target: Target) -> None:
 
         def call(tile_rows: int) -> str:
             return (f"{kernel(tile_rows, width)}(advance({p.a.name}, {p.a.at('batch', 'i0 + row', 0)}), {x}, "
-                    f"advance({tile}, row*{pitch} + column), k0, k1)")
+                    f"advance({tile}, row*{pitch} + column), k0, k1, 1, 0, 0)")
         if p.m >= rows:
             with out.block(f"for row in range(0, rows - {rows - 1}, {rows}):"):
                 out.add(call(rows))

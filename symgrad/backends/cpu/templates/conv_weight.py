@@ -1,0 +1,108 @@
+"""The gradient of a convolution to its filters: dot products of cotangent and image along flat positions.
+
+Both are copied into planes of one pitch (see `conv`), the cotangent with zeros between its rows, so that gw[k, c, r, s]
+is one long dot product of plane k of the cotangent with plane c of the image, shifted by the tap. A register tile holds
+several filters times the taps of one kernel row; small images are chained so that the horizontal sums at the end of a dot
+product stay rare.
+"""
+
+from __future__ import annotations
+
+from symgrad.backends.cpu.templates import (Epilogue, Target, TemplateText, Writer, host_target, round_up, sum_text)
+from symgrad.backends.cpu.templates.conv import Conv, _Axis, _Planes
+
+__all__ = ["conv_grad_weight"]
+
+POSITIONS = 1024        # of one block: a tile's rows of the cotangent stay in L1
+
+
+def conv_grad_weight(problem: Conv, epilogue: Epilogue, *, target: Target | None = None) -> TemplateText:
+    """The text of the gradient to the weight from `x` and `g`; the epilogue gets (k, c within its group, r, s)."""
+    c, target = problem, target or host_target()
+    out, lanes = Writer(), target.lanes(c.dtype)
+    depth, filters, area = c.c // c.groups, c.k // c.groups, c.r * c.s
+    if 0 in (depth, filters, area):
+        out.add("pass")
+        return out.text()
+    image = _Planes(_Axis(c.h, c.p, c.stride[0], c.padding[0][0], tuple(r * c.dilation[0] for r in range(c.r))),
+                    _Axis(c.w, c.q, c.stride[1], c.padding[1][0], tuple(s * c.dilation[1] for s in range(c.s))), lanes)
+    cotangent = _Planes(_Axis(c.p, c.p, 1, 0, (0,)), _Axis(c.q, c.q, 1, 0, (0,)), lanes, fixed_pitch=image.pitch)
+    positions = round_up(max((c.p - 1) * image.pitch + c.q, 0), lanes) if c.p and c.q else 0
+    chain = max(1, min(c.n, POSITIONS // max(positions, 1)))
+    image_size, cotangent_size = depth * image.phases * image.size, filters * cotangent.size
+    sums = out.buffer(c.dtype, filters * depth * area + lanes)
+    x, g = out.buffer(c.dtype, chain * image_size + lanes), out.buffer(c.dtype, chain * cotangent_size + lanes)
+
+    with out.loop("group", c.groups):
+        with out.block(f"for column in range({filters * depth * area + lanes}):"):
+            out.add(f"{sums}[column] = lit_{c.dtype}(0.0)")
+        if c.n and positions:
+            with out.block(f"for first_image in range(0, {c.n}, {chain}):"):
+                out.add(f"count = min({chain}, {c.n} - first_image)")
+                with out.loop("m", "count"):
+                    whose = f"(first_image + m) * {c.groups} + group" if c.groups > 1 else "first_image + m"
+                    out.add(f"member = {whose}")
+                    image.emit_copy(out, c.dtype, x, c.x, depth, sum_text(("member", depth * c.h * c.w)),
+                                    sum_text(("m", image_size)))
+                    cotangent.emit_copy(out, c.dtype, g, c.g, filters, sum_text(("member", filters * c.p * c.q)),
+                                        sum_text(("m", cotangent_size)))
+                with out.loop("start", positions, POSITIONS):
+                    out.add(f"stop = min(start + {POSITIONS}, {positions})")
+                    _emit_tiles(out, c, image, cotangent, (x, g, sums), (image_size, cotangent_size), target)
+        with out.loop("row", filters):
+            out.add(f"k = {sum_text(('group', filters), 'row')}")
+            with out.loop("c", depth), out.loop("r", c.r), out.loop("s", c.s):
+                at = sum_text(("row", depth * area), ("c", area), ("r", c.s), "s")
+                out.add(f"value = {sums}[{at}]", *epilogue(("k", "c", "r", "s"), "value"))
+    return out.text()
+
+
+def _emit_tiles(out: Writer, c: Conv, image: _Planes, cotangent: _Planes, buffers: tuple[str, str, str],
+                sizes: tuple[int, int], target: Target) -> None:
+    """All dot products of the positions start ... stop and the chained images."""
+    (x, g, sums), lanes = buffers, target.lanes(c.dtype)
+    depth, filters, area = c.c // c.groups, c.k // c.groups, c.r * c.s
+    channel = image.phases * image.size
+    members = min(depth, max(1, 4 // c.s)) if c.r == 1 else 1       # channels in one tile: their sums are neighbours
+    groups = _split(c.s, min(5, lanes))
+    widest = max(len(group) for group in groups) * members
+    rows = _rows_of_tile(filters, widest, target.registers)
+
+    def emit_channels(count: int) -> None:
+        for group in groups:
+            offsets = tuple(m * channel + image.column_offset(s) for m in range(count) for s in group)
+
+            def call(tile_rows: int, group: tuple[int, ...] = group, offsets: tuple[int, ...] = offsets) -> str:
+                mk = out.micro(f"dot_micro({c.dtype!r}, {lanes}, {tile_rows}, {offsets}, a_row={cotangent.size}, "
+                               f"y_row={depth * area})")
+                y_at = sum_text(("row", depth * area), ("c", area), ("r", c.s), group[0])
+                return (f"{mk}(advance({g}, {sum_text(('row', cotangent.size))}), advance({x}, c*{channel} + reach), "
+                        f"advance({sums}, {y_at}), start, stop, count, {sizes[1]}, {sizes[0]})")
+            if filters >= rows:
+                with out.block(f"for row in range(0, {filters - rows + 1}, {rows}):"):
+                    out.add(call(rows))
+            if filters % rows:
+                out.add(f"row = {filters - filters % rows}", call(filters % rows))
+
+    with out.loop("r", c.r):
+        step = c.stride[0]
+        plane = f"r*{c.dilation[0]} % {step} * {c.stride[1] * image.size} + " if step > 1 else ""
+        out.add(f"reach = {plane}r*{c.dilation[0]} // {step} * {image.pitch}")
+        with out.block(f"for c in range(0, {depth - members + 1}, {members}):"):
+            emit_channels(members)
+        if depth % members:
+            out.add(f"c = {depth - depth % members}")
+            emit_channels(depth % members)
+
+
+def _split(count: int, most: int) -> list[tuple[int, ...]]:
+    """range(count) in as few consecutive groups of at most `most` as possible, of nearly equal size."""
+    pieces = -(-count // most)
+    bounds = [count * i // pieces for i in range(pieces + 1)]
+    return [tuple(range(a, b)) for a, b in zip(bounds, bounds[1:])]
+
+
+def _rows_of_tile(filters: int, width: int, registers: int) -> int:
+    most = max(r for r in range(1, registers) if r * width + min(r, width) + 1 <= registers)
+    exact = [r for r in range(max(1, most // 2), most + 1) if filters % r == 0]
+    return min(filters, max(exact, default=most))
