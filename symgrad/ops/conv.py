@@ -21,13 +21,13 @@ from ..graph.node import Node, make
 from ..graph.types import Type, dim_text, shape_text
 from ..loops import ir
 from ..loops.ir import E, View
-from .linear import differ, one_size
 from .row import Row, as_tensor, promoted, sample
 from .shape import as_shape, expand_dims, reshape, squeeze
-from .windows import Pairs, inside, output_sizes, pairs, per_axis, padded, source, span, strided, window_of, windows_of
+from .sizes import differ, one_size
+from .windows import Pairs, inside, output_sizes, padded, pairs, per_axis, source, span, strided, window_of, windows_of
 
 
-def attributes(n: int, stride: Any, padding: Any, dilation: Any, groups: Any, sizes: Sequence[Any] = (), kernel: Sequence[Any] = ()) -> dict:
+def _attributes(n: int, stride: Any, padding: Any, dilation: Any, groups: Any, sizes: Sequence[Any] = (), kernel: Sequence[Any] = ()) -> dict:
     """The attributes in their one spelling. "same" needs `sizes` (where the stride is not 1) and `kernel`."""
     stride, dilation = per_axis(stride, n, "stride"), per_axis(dilation, n, "dilation")
     if isinstance(padding, str) and kernel:
@@ -76,7 +76,7 @@ class Convolution(_Convolution):
 
     def infer(self, x: Type, w: Type, *, stride: tuple, padding: Pairs, dilation: tuple, groups: int) -> Type:
         _check_ranks(self, x, w)
-        check_groups(self.name, x.dims[1], w.dims, groups)
+        _check_groups(self.name, x.dims[1], w.dims, groups)
         sizes = output_sizes(self.name, x.dims[2:], w.dims[2:], stride, padding, dilation)
         return Type(x.dtype, (x.dims[0], w.dims[0], *sizes))
 
@@ -105,8 +105,8 @@ class Convolution(_Convolution):
         if x.ndim == self.rank + 1:
             y = self(expand_dims(x, 0), w, b, stride=stride, padding=padding, dilation=dilation, groups=groups)
             return squeeze(y, 0)
-        attrs = attributes(self.rank, stride, padding, dilation, groups, x.dims[2:], w.dims[2:])
-        return add_bias(self.name, make(self, [x, w], **attrs), b)
+        attrs = _attributes(self.rank, stride, padding, dilation, groups, x.dims[2:], w.dims[2:])
+        return _add_bias(self.name, make(self, [x, w], **attrs), b)
 
 
 def _forward_samples(rank: int) -> list:
@@ -127,7 +127,7 @@ def _check_ranks(row: Convolution, x: Type, w: Type) -> None:
                                     attempt=f"x needs {row.rank + 2} axes (or {row.rank + 1} without a batch), w {row.rank + 2}"))
 
 
-def check_groups(what: str, channels: Any, w_dims: Sequence[Any], groups: int) -> None:
+def _check_groups(what: str, channels: Any, w_dims: Sequence[Any], groups: int) -> None:
     """Raise ShapeError when the channels of x and the filters do not fit the groups."""
     wanted = w_dims[1] * groups
     if differ(channels, wanted):
@@ -139,7 +139,7 @@ def check_groups(what: str, channels: Any, w_dims: Sequence[Any], groups: int) -
                                     attempt="as many filters for each group"))
 
 
-def add_bias(what: str, y: Node, b: Any) -> Node:
+def _add_bias(what: str, y: Node, b: Any) -> Node:
     """y (n, o, *p) plus b (o,)."""
     if b is None:
         return y
@@ -164,7 +164,7 @@ class InputGrad(_Convolution):
         if differ(g.dims[1], w.dims[0]) or any(map(differ, sizes, g.dims[2:])):
             raise ShapeError(four_parts(f"{self.name} to {shape_text(shape)}", f"g {shape_text(g.dims)} and filters {shape_text(w.dims)}",
                                         attempt=f"g of shape {shape_text((shape[0], w.dims[0], *sizes))}"))
-        check_groups(self.name, shape[1], w.dims, groups)
+        _check_groups(self.name, shape[1], w.dims, groups)
         return Type(g.dtype, shape)
 
     def at(self, i: tuple, g: View, w: View, *, shape: tuple, stride: tuple, padding: Pairs, dilation: tuple, groups: int) -> E:
@@ -210,7 +210,7 @@ class WeightGrad(_Convolution):
         if differ(g.dims[1], shape[0]) or differ(g.dims[0], x.dims[0]) or any(map(differ, sizes, g.dims[2:])):
             raise ShapeError(four_parts(f"{self.name} to {shape_text(shape)}", f"x {shape_text(x.dims)} and g {shape_text(g.dims)}",
                                         attempt=f"g of shape {shape_text((x.dims[0], shape[0], *sizes))}"))
-        check_groups(self.name, x.dims[1], shape, groups)
+        _check_groups(self.name, x.dims[1], shape, groups)
         return Type(x.dtype, shape)
 
     def at(self, i: tuple, x: View, g: View, *, shape: tuple, stride: tuple, padding: Pairs, dilation: tuple, groups: int) -> E:
@@ -261,7 +261,7 @@ def _conv_transpose(rank: int, x, w, b, stride, padding, output_padding, groups,
     if x.ndim != rank + 2 or w.ndim != rank + 2:
         raise ShapeError(four_parts(f"{what} of x (n, c, *s) with w (c, out/groups, *k)", f"{shape_text(x.dims)} and {shape_text(w.dims)}",
                                     show(user_line()), f"{rank} spatial axes on both"))
-    attrs = attributes(rank, stride, 0 if padding == "valid" else padding, dilation, groups)
+    attrs = _attributes(rank, stride, 0 if padding == "valid" else padding, dilation, groups)
     if differ(x.dims[1], w.dims[0]):
         raise ShapeError(four_parts(f"{what} with filters {shape_text(w.dims)}", f"x has {x.dims[1]} channels", show(user_line()),
                                     "w has shape (channels, out/groups, *kernel)"))
@@ -274,7 +274,7 @@ def _conv_transpose(rank: int, x, w, b, stride, padding, output_padding, groups,
     if any(isinstance(d, int) and d < 0 for d in sizes):
         raise ShapeError(four_parts(f"{what} of {shape_text(x.dims)}", f"output sizes {tuple(sizes)}", show(user_line()), "less padding"))
     y = make(convolution_input_grad, [x, w], shape=(x.dims[0], w.dims[1] * attrs["groups"], *sizes), **attrs)
-    return add_bias(what, y, b)
+    return _add_bias(what, y, b)
 
 
 @block

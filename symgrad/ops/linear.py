@@ -19,16 +19,7 @@ from . import reduce, sugar
 from .elementwise import INTS, multiply
 from .row import Row, as_tensor, broadcast_index, normalize_axis, promoted, sample
 from .shape import diagonal, reshape, squeeze, transpose
-
-
-def one_size(a: Any, b: Any) -> Any:
-    """The size that two axes share: the known one when only one is known."""
-    return a if isinstance(a, int) else b
-
-
-def differ(a: Any, b: Any) -> bool:
-    """Both sizes are known and they are not equal."""
-    return isinstance(a, int) and isinstance(b, int) and a != b
+from .sizes import differ, one_size
 
 
 class Matmul(Row):
@@ -63,10 +54,10 @@ class Matmul(Row):
     def vjp(self, g, y, x, w):
         # an operand without batch axes gets its sum over the batch inside the product, not after it
         if x.ndim > 2 and w.ndim == 2:
-            return matmul(g, swap(w)), matmul(swap(_rows(x)), _rows(g))
+            return matmul(g, _swap(w)), matmul(_swap(_rows(x)), _rows(g))
         if w.ndim > 2 and x.ndim == 2:
-            return matmul(_columns(g), swap(_columns(w))), matmul(swap(x), g)
-        return matmul(g, swap(w)), matmul(swap(x), g)
+            return matmul(_columns(g), _swap(_columns(w))), matmul(_swap(x), g)
+        return matmul(g, _swap(w)), matmul(_swap(x), g)
 
     def __call__(self, x, w):
         x, w = promoted(x, w)
@@ -91,7 +82,7 @@ def _columns(x: Node) -> Node:
     return reshape(front, (front.dims[0], poly.product(front.dims[1:])))
 
 
-def swap(x: Node) -> Node:
+def _swap(x: Node) -> Node:
     """x with its last two axes exchanged."""
     return transpose(x, (*range(x.ndim - 2), x.ndim - 1, x.ndim - 2))
 

@@ -22,13 +22,13 @@ from ..loops import ir
 from ..loops.ir import E, View
 from . import reduce
 from .elementwise import INTS, absolute, power
-from .linear import matmul, swap
+from .resample import along, averaging_matrix
 from .row import STOP, Row, as_tensor, cast, sample
-from .shape import as_shape, flatten, reshape
-from .windows import Pairs, inside, output_size, output_sizes, pairs, padded, per_axis, source, span, window_of, windows_of
+from .shape import as_shape, flatten
+from .windows import Pairs, inside, output_size, output_sizes, padded, pairs, per_axis, source, span, window_of, windows_of
 
 
-def attributes(n: int, kernel_size: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: bool) -> dict[str, Any]:
+def _attributes(n: int, kernel_size: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: bool) -> dict[str, Any]:
     """The attributes in their one spelling; the stride defaults to the kernel size."""
     kernel = per_axis(kernel_size, n, "kernel_size")
     facts = {"kernel_size": kernel, "stride": kernel if stride is None else per_axis(stride, n, "stride"), "padding": pairs(padding, n),
@@ -196,7 +196,7 @@ class MaxPool(_Pool):
         return (make(max_pool_grad, [x, y, g], **attrs),)
 
     def __call__(self, x, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False):
-        return make(self, [as_tensor(x)], **attributes(self.rank, kernel_size, stride, padding, dilation, ceil_mode))
+        return make(self, [as_tensor(x)], **_attributes(self.rank, kernel_size, stride, padding, dilation, ceil_mode))
 
 
 def _in_order(attrs: dict[str, Any]) -> tuple:
@@ -278,19 +278,19 @@ class AvgPool(_Pool):
         axes = tuple(range(-self.rank, 0))
         facts = (kernel_size, stride, padding, (1,) * self.rank, ceil_mode)
         total = _windows(x, *facts, 0).sum(axis=axes, dtype=x.dtype)
-        return total / window_counts(x.shape[-self.rank:], *facts, count_include_pad).astype(x.dtype)
+        return total / _window_counts(x.shape[-self.rank:], *facts, count_include_pad).astype(x.dtype)
 
     def vjp(self, g, y, x, **attrs):
         return (make(avg_pool_grad, [g], shape=x.dims, **attrs),)
 
     def __call__(self, x, kernel_size, stride=None, padding=0, ceil_mode=False, count_include_pad=True):
         x = as_tensor(x)
-        attrs = attributes(self.rank, kernel_size, stride, padding, 1, ceil_mode)
+        attrs = _attributes(self.rank, kernel_size, stride, padding, 1, ceil_mode)
         del attrs["dilation"]
         return make(self, [cast(x, dtypes.as_float(x.dtype))], **attrs, count_include_pad=bool(count_include_pad))
 
 
-def window_counts(sizes: tuple, kernel_size: tuple, stride: tuple, padding: Pairs, dilation: tuple, ceil_mode: bool,
+def _window_counts(sizes: tuple, kernel_size: tuple, stride: tuple, padding: Pairs, dilation: tuple, ceil_mode: bool,
                   count_include_pad: bool) -> np.ndarray:
     """In NumPy: how many elements each window averages."""
     ones = np.ones(sizes)
@@ -322,7 +322,7 @@ class AvgPoolGrad(_Pool):
     def numpy(self, g, *, shape, kernel_size, stride, padding, ceil_mode, count_include_pad):
         n = len(kernel_size)
         sizes = shape[len(shape) - n:]
-        counts = window_counts(sizes, kernel_size, stride, padding, (1,) * n, ceil_mode, count_include_pad)
+        counts = _window_counts(sizes, kernel_size, stride, padding, (1,) * n, ceil_mode, count_include_pad)
         share = g / counts.astype(g.dtype)
         out = np.zeros(shape, dtype=g.dtype)
         for o in np.ndindex(*counts.shape):
@@ -396,27 +396,6 @@ def _averages(x: Node, wanted: tuple, rank: int, what: str) -> Node:
             raise ShapeError(four_parts(f"{what} to {wanted}", f"x {shape_text(x.dims)}", show(user_line()), "known spatial sizes, or output size 1"))
         x = along(x, averaging_matrix(size, w), axis)
     return x
-
-
-def averaging_matrix(size: int, count: int) -> np.ndarray:
-    """(count, size): row i averages [floor(i*size/count), ceil((i+1)*size/count)), torch's adaptive windows."""
-    matrix = np.zeros((count, size))
-    for k in range(count):
-        start, end = k * size // count, -(-(k + 1) * size // count)
-        matrix[k, start:end] = 1 / (end - start)
-    return matrix
-
-
-def along(x: Node, matrix: np.ndarray, axis: int) -> Node:
-    """x with `matrix` (new, old) applied along one axis."""
-    m = as_tensor(matrix, x.dtype)
-    if axis == x.ndim - 1:
-        return matmul(x, swap(m))
-    if axis == x.ndim - 2:
-        return matmul(m, x)
-    tail = x.dims[axis + 1:]
-    y = matmul(m, reshape(x, (*x.dims[:axis + 1], poly.product(tail))))
-    return reshape(y, (*y.dims[:-1], *tail))
 
 
 def _largest(x: Node, wanted: tuple, rank: int, what: str) -> Node:

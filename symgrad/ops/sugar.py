@@ -41,7 +41,7 @@ def _length(self: Node) -> int:
 
 
 def _array_ufunc(self: Node, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
-    row = getattr(e, ufunc.__name__, None)
+    row = getattr(e, ufunc.__name__, None) or ROWS.get(ufunc.__name__)
     if method != "__call__" or kwargs or row is None:
         return NotImplemented
     return row(*inputs)
