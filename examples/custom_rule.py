@@ -26,6 +26,15 @@ def loud(g, y, x):
     return g * (x > 0) * (g > T.mean(g))
 
 
+def lrp_epsilon(g, y, *inputs, node, eps=0.1):
+    """Layer-wise relevance of a linear op, small outputs damped. Bach et al. 2015.
+
+    Relevance is y * g here, so the rule rescales g and leaves the rest to the op's ordinary rule, `node.vjp`.
+    """
+    damped = y / (y + eps * T.where(y >= 0, 1.0, -1.0))
+    return node.vjp(g * damped, *inputs)
+
+
 def main():
     image = T.tensor("image", (1, 3, 16, 16))
     score = T.max(small_model()(image))
@@ -35,10 +44,11 @@ def main():
         (sg.on(T.relu), leaky_backward),
     ], name="mixed"))
     print(sg.receipt(mixed))
+    relevance = image * sg.grad(score, image, overrides={T.conv2d: lrp_epsilon, T.matmul: lrp_epsilon})
 
-    f = sg.function([image], [score, sg.grad(score, image), everywhere, mixed])
+    f = sg.function([image], [score, sg.grad(score, image), everywhere, mixed, relevance])
     value, *maps = f(np.random.default_rng(1).uniform(size=image.shape).astype("float32"))
-    for name, heat in zip(("plain", "leaky", "mixed"), maps):
+    for name, heat in zip(("plain", "leaky", "mixed", "lrp"), maps):
         print(f"{name:<8}score {value:.4f}   |heat| {np.abs(heat).sum():.4f}")
 
     try:

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+import symgrad as sg
+import symgrad.tensor as T
 from symgrad.cli import size
 from symgrad.cli.main import app
 from symgrad.cli.saliency import parsed_size
@@ -55,7 +57,18 @@ def test_saliency_draws_over_the_photo(tmp_path, photo, method):
     text = invoke("saliency", tmp_path / "model.py", photo, "--method", method, "--target", 3,
                   "--size", "16x12", "--mean", "0.5,0.4,0.3", "--std", "0.25", "-o", tmp_path / "heat.png")
     assert re.search(r"class +3", text)
-    assert decode_png((tmp_path / "heat.png").read_bytes()).shape == (20, 24, 3)
+    picture = sg.saliency.read_image(photo)
+    pixels = (sg.saliency.image.resize(picture, (16, 12)) - [0.5, 0.4, 0.3]) / 0.25
+    names = {}
+    exec(MODEL, names)
+    x = T.tensor("x", (1, 3, 16, 12))
+    score = names["model"](x)[0, 3]
+    overrides = sg.saliency.rules.RULE_SETS.get(method)
+    heat = sg.function([x], sg.saliency.gradient(score, x, overrides=overrides))(
+        np.moveaxis(pixels, -1, 0)[None].astype("float32"))
+    expected = sg.saliency.image.to_bytes(sg.saliency.overlay(picture, heat))
+    found = decode_png((tmp_path / "heat.png").read_bytes()).astype(int)
+    assert found.shape == (20, 24, 3) and np.abs(found - expected).max() <= 1
 
 
 def test_saliency_names_its_methods_when_one_is_unknown(tmp_path, photo):

@@ -167,8 +167,9 @@ def test_guided_grad_cam_is_the_product(rng):
     x = T.tensor("x", data.shape)
     features = T.relu(T.conv2d(x, w))
     score = T.sum(features * v)
-    both, guided, cam = run([sg.saliency.guided_grad_cam(score, x, features), sg.saliency.guided_backprop(score, x),
-                             sg.saliency.grad_cam(score, x, features)], x, data)
+    maps = [sg.saliency.guided_grad_cam(score, x, features), sg.saliency.guided_backprop(score, x),
+            sg.saliency.grad_cam(score, x, features)]
+    both, guided, cam = run(maps, x, data)
     np.testing.assert_allclose(both, guided * cam[:, None], rtol=1e-4, atol=1e-5)
 
 
@@ -276,6 +277,15 @@ def test_read_image_lays_transparency_on_white(tmp_path, monkeypatch):
     (tmp_path / "b.jpg").write_bytes(b"not a png")
     with pytest.raises(ValueError, match="symgrad.image."):
         png.read_image(tmp_path / "b.jpg")
+
+
+def test_show_draws_the_map(monkeypatch):
+    pyplot = pytest.importorskip("matplotlib.pyplot", reason="matplotlib is not installed")
+    pyplot.switch_backend("agg")
+    shown = []
+    monkeypatch.setattr(pyplot, "show", lambda: shown.append(pyplot.gca().images[0].get_array()))
+    sg.saliency.show(np.array([[-1.0, 1.0]]), title="map")
+    np.testing.assert_allclose(shown[0], image.colours(np.array([[-1.0, 1.0]])))
 
 
 def test_save_image_writes_colours_of_the_map(tmp_path):

@@ -76,9 +76,10 @@ def training_step(model: sg.nn.Layer, backend: str | None) -> Callable[..., Any]
 
 
 def fit(train: Callable[..., Any], pixels: np.ndarray, digits: np.ndarray) -> None:
-    """Runs the epochs; the progress bar shows on a terminal only."""
+    """Runs the epochs. The progress bar shows on a terminal, unless the setting `progress` says otherwise."""
     rng = np.random.default_rng(2)
-    with tqdm(total=EPOCHS, unit="epoch", disable=None, leave=False) as bar:
+    disable = {"auto": None, "on": False, "off": True}[sg.config.progress]
+    with tqdm(total=EPOCHS, unit="epoch", disable=disable, leave=False) as bar:
         for _ in range(EPOCHS):
             order = rng.permutation(len(digits))
             batches = order[:len(order) // BATCH * BATCH].reshape(-1, BATCH)

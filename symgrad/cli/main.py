@@ -23,7 +23,7 @@ def demo(
 
 @app.command()
 def saliency(
-    model: Annotated[Path, typer.Argument(help="an .onnx file, or a Python file with a variable `model`")],
+    model: Annotated[Path, typer.Argument(help="a Python file with a variable `model`")],
     image: Annotated[Path, typer.Argument(help="a picture")],
     output: Annotated[Path, typer.Option("--output", "-o", help="the PNG to write")] = Path("heat.png"),
     method: Annotated[str, typer.Option("--method", "-m", help="of sg.saliency")] = "guided_backprop",

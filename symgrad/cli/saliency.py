@@ -62,18 +62,15 @@ def method_named(name: str) -> Callable[[Any, Any], Any]:
 
 
 def load_model(path: Path) -> tuple[Callable[[Any], Any], tuple[Any, ...] | None]:
-    """A model, and the shape (n, c, h, w) it says it wants, if it does."""
+    """The variable `model` of a Python file, and its `input_shape` (n, c, h, w) if it has one."""
     if not path.exists():
         raise typer.BadParameter(f"there is no file {path}")
-    if path.suffix == ".onnx":
-        model = sg.onnx.load(path)
-        return model, tuple(model.inputs[0].shape)
-    if path.suffix == ".py":
-        names = runpy.run_path(str(path))
-        if "model" not in names:
-            raise typer.BadParameter(f"{path} does not define `model`")
-        return names["model"], names.get("input_shape")
-    raise typer.BadParameter(f"a model is an .onnx or .py file, found {path}")
+    if path.suffix != ".py":
+        raise typer.BadParameter(f"a model is a Python file, found {path}")
+    names = runpy.run_path(str(path))
+    if "model" not in names:
+        raise typer.BadParameter(f"{path} does not define `model`")
+    return names["model"], names.get("input_shape")
 
 
 def prepared(picture: np.ndarray, shape: tuple[Any, ...] | None, options: Options) -> np.ndarray:

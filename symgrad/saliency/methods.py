@@ -41,9 +41,9 @@ def integrated_gradients(score: Any, image: Any, *, baseline: Any = 0.0, steps: 
                          method: Callable[[Any, Any], Any] = gradient) -> Any:
     """(image - baseline) times the mean gradient on the straight line between them.
 
-    The map sums to score(image) - score(baseline), up to quadrature error. steps: points of the Gauss-Legendre
-    rule, each a copy of the model in the graph. baseline: anything that broadcasts to the image. method: any
-    (score, image) -> map of this module in place of the gradient. Sundararajan, Taly and Yan 2017.
+    The map sums to score(image) - score(baseline), up to quadrature error. Sundararajan, Taly and Yan 2017.
+    baseline: anything that broadcasts to the image. steps: points of the Gauss-Legendre rule, each a copy of the
+    model in the graph. method: any (score, image) -> map of this module in place of the gradient.
     """
     model = sg.OpFromGraph([image], [score if score.ndim == 0 else T.sum(score)], name="score")
     nodes, weights = np.polynomial.legendre.leggauss(steps)           # on (-1, 1), where weights sum to 2
