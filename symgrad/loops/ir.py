@@ -26,7 +26,7 @@ class E:
     """A scalar expression. `kind` and what `args` holds:
 
     lit: (value,) | load: (buffer, flat poly) | index: (poly,) | call: (name, e...) | cond: (e, e, e)
-    fold: (operation, indices, body)
+    fold: (operation, indices, body) | given: (name,)
     """
 
     __slots__ = ("kind", "args", "dtype", "free", "serial", "weight")
@@ -205,12 +205,23 @@ def fold(operation: str, extents: Sequence[Any], body: Callable[..., E], name: s
     """The operation over body(k0, k1, ...) for all 0 <= kj < extents[j]; its identity when an extent is 0."""
     ks = [poly.index(f"{name}{next(_serial)}", extent) for extent in extents]
     e = body(*ks)
-    if not ks:
-        return e
+    return _folded(operation, tuple(ks), e) if ks else e
+
+
+def refold(old: E, body: E) -> E:
+    """The same fold over another body."""
+    return _folded(old.args[0], old.args[1], body)
+
+
+def given(name: str, dtype: str, free: frozenset[Atom]) -> E:
+    """A value that is at hand under a name, such as the result of a template at its epilogue."""
+    return _intern("given", (name,), (name,), dtype, free, 0)
+
+
+def _folded(operation: str, ks: tuple, e: E) -> E:
     own = frozenset(next(iter(k.terms))[0] for k in ks)
-    free = (e.free - own).union(*(_indices(x) for x in extents))
-    return _intern("fold", (operation, tuple(ks), e.serial),
-                   (operation, tuple(ks), e), e.dtype, free, 2 + e.weight)
+    free = (e.free - own).union(*(_indices(a.extent) for a in own))
+    return _intern("fold", (operation, ks, e.serial), (operation, ks, e), e.dtype, free, 2 + e.weight)
 
 
 class View:

@@ -1,0 +1,230 @@
+"""The CPU backend: plans of Numba-compiled kernels, run by one native driver."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from ...base import poly
+from ...base.config import config
+from ...base.dtypes import itemsize
+from ...base.errors import BackendError, ShapeError, four_parts
+from ...graph.node import CONSTANT, Node, make, new_input
+from ...graph.types import Type
+from ...graph.walk import order, substitute
+from ...ops.row import ROWS
+from ...schedule.plan import Plan, table
+from ..generic import distinct_outputs, make_plan
+from ..profile import Profile, Row, median_seconds
+from ..reference import Reference, sizes_from
+from . import driver, toolchain
+from .contractions import Templates
+
+SPECIALISED = 4         # sizes a function is compiled for by themselves; more are served by kernels for any size
+KEPT = 64               # bindings kept per program
+LARGEST = 1 << 46       # bytes that no machine has: a product of sizes that went wrong
+
+
+def build(inputs: Sequence[Node], outputs: Sequence[Node]) -> Executable:
+    """An executable for this graph."""
+    return Executable(list(inputs), list(outputs))
+
+
+class Executable:
+    """A graph compiled for the CPU: one program when all sizes are known, else one per size signature and one for any."""
+
+    backend = "cpu"
+
+    def __init__(self, inputs: list[Node], outputs: list[Node]):
+        self.inputs, self.outputs = inputs, outputs
+        self.is_static = all(x._type.is_static for x in inputs) and all(n._type.is_static for n in order(outputs))
+        self.programs: dict[Any, Program] = {}
+        self.generic: Program | None = None
+        self.fast: Callable[[tuple], list[np.ndarray] | None] | None = None
+        if self.is_static:
+            program = self.programs[()] = Program(inputs, outputs)
+            self.fast = program.bound({}).fast
+
+    def __call__(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
+        return self._bound(arrays)(tuple(arrays))
+
+    def _bound(self, arrays: Sequence[np.ndarray]) -> Bound:
+        if self.is_static:
+            return self.programs[()].bound({})
+        signature = tuple(a.shape for a in arrays)
+        program = self.programs.get(signature)
+        if program is None and len(self.programs) < SPECIALISED:
+            program = self.programs[signature] = self._specialised(arrays)
+        if program is not None and program.is_static:
+            return program.bound({})
+        if program is None:
+            if self.generic is None:
+                self.generic = Program(self.inputs, self.outputs)
+            program = self.generic
+        return program.bound(program.sizes(arrays))
+
+    def _specialised(self, arrays: Sequence[np.ndarray]) -> Program:
+        """The program for the sizes of these arguments alone."""
+        static = {x: new_input(Type(x.dtype, a.shape), x.name) for x, a in zip(self.inputs, arrays)}
+        return Program(list(static.values()), substitute(self.outputs, static))
+
+    def latest(self) -> Program:
+        known = [*self.programs.values(), *([self.generic] if self.generic else [])]
+        if not known:
+            self.generic = Program(self.inputs, self.outputs)
+            known = [self.generic]
+        return known[-1]
+
+    def source(self) -> str:
+        return self.latest().source()
+
+    def explain(self) -> str:
+        return self.latest().explain()
+
+    def profile(self, arrays: Sequence[np.ndarray]) -> Any:
+        return self._bound(arrays).profile(tuple(arrays))
+
+
+class Program:
+    """The kernels of one graph, compiled."""
+
+    def __init__(self, inputs: list[Node], outputs: list[Node]):
+        self.inputs = inputs
+        computed, self.places = distinct_outputs(outputs, lambda y: make(ROWS["positive"], [y]))
+        start = time.perf_counter()
+        self.plan: Plan = make_plan(inputs, computed, Templates())
+        self.compiled = [toolchain.compile_text(k.text, k.name) for k in self.plan.kernels]
+        self.seconds = time.perf_counter() - start
+        self.is_static = all(n._type.is_static for n in [*inputs, *order(computed)])
+        self.deciding = self._size_deciders(computed)
+        self.bindings: dict[Any, Bound] = {}
+        _report(self)
+
+    def _size_deciders(self, outputs: list[Node]) -> list[Node]:
+        """Variables whose values decide sizes; they are computed on the host first."""
+        found: dict[Node, None] = {}
+        for n in order(outputs):
+            found.update((x, None) for x in n.deps[len(n.inputs):])
+        return list(found)
+
+    def sizes(self, arrays: Sequence[np.ndarray]) -> dict[poly.Atom, int]:
+        """Every size symbol of the program for one call."""
+        sizes = sizes_from(self.inputs, arrays)
+        if self.deciding:
+            for node, value in zip(self.deciding, Reference(self.inputs, self.deciding)(arrays)):
+                sizes[poly.Atom("value", node)] = int(value)
+        return sizes
+
+    def bound(self, sizes: dict[poly.Atom, int]) -> Bound:
+        key = tuple(sizes.values())
+        found = self.bindings.get(key)
+        if found is None:
+            if len(self.bindings) >= KEPT:
+                self.bindings.pop(next(iter(self.bindings)))
+            found = self.bindings[key] = Bound(self, sizes)
+        return found
+
+    def source(self) -> str:
+        return "\n\n".join(f"# {k.name}: {k.what}\n{k.text}" for k in self.plan.kernels)
+
+    def explain(self) -> str:
+        arena = next(iter(self.bindings.values())).arena_bytes if self.bindings else None
+        return table(self.plan, arena)
+
+
+def _report(program: Program) -> None:
+    if config.debug >= 1:
+        cached = sum(k.cached for k in program.compiled)
+        print(f"[symgrad] {len(order(program.plan.outputs))} nodes, {len(program.compiled)} kernels ({cached} cached), {program.seconds:.2f} s", file=sys.stderr)
+    if config.debug >= 4:
+        print(program.source(), file=sys.stderr)
+
+
+class Bound:
+    """A program with every size known: argument tables, arena, and the native entry."""
+
+    def __init__(self, program: Program, sizes: dict[poly.Atom, int]):
+        self.program, self.sizes = program, sizes
+        plan = program.plan
+        offsets, self.arena_bytes = plan.arena(self.size_of)
+        self.output_types = [(self.shape(y), np.dtype(y.dtype)) for y in plan.outputs]
+        self._refuse_oversized(plan)
+        self.arena = np.empty(self.arena_bytes + 64, np.uint8)
+        base = -(-self.arena.ctypes.data // 64) * 64
+        self.shared = plan.shared
+        slots: dict[Node, list[int]] = {}
+        self.tables = []
+        for k, kernel in enumerate(plan.kernels):
+            row = np.zeros(max(len(kernel.arguments), 1), np.int64)
+            for slot, (kind, what) in enumerate(kernel.arguments):
+                if kind == "size":
+                    row[slot] = self.size_of(what)
+                elif kind == "scratch":
+                    row[slot] = base + offsets[k, what]
+                elif what in offsets:
+                    row[slot] = base + offsets[what]
+                elif what.op is CONSTANT:
+                    row[slot] = what.payload.ctypes.data
+                else:
+                    slots.setdefault(what, []).append(row.ctypes.data + 8 * slot)
+            self.tables.append(row)
+        self.code = driver.assemble(driver.Call(c.address, t.ctypes.data) for c, t in zip(program.compiled, self.tables))
+        arguments = [*program.inputs, *self.shared, *plan.outputs]
+        self.entry = driver.Entry([driver.Binding(x.dtype, self.shape(x), tuple(slots.get(x, ()))) for x in arguments], self.code)
+        self.spare: list[list[np.ndarray]] = [[] for _ in plan.outputs]
+        self.call = self.entry.call
+        self.many = len(program.places) != len(plan.outputs)
+
+    def size_of(self, a: poly.Atom) -> int:
+        return self.sizes[a]
+
+    def shape(self, node: Node) -> tuple[int, ...]:
+        return tuple(poly.evaluate(d, self.size_of) for d in node.dims)
+
+    def _refuse_oversized(self, plan: Plan) -> None:
+        for node in [*plan.temporaries(), *plan.outputs]:
+            shape = self.shape(node)
+            if any(d < 0 for d in shape):
+                raise ShapeError(four_parts(f"an array for {node.op.name}", f"shape {shape}: a negative size", f"{node.op.name} made at {node.where}",
+                                            "check the sizes of the arguments"))
+            nbytes = itemsize(node.dtype) * int(np.prod([int(d) for d in shape], dtype=object))
+            if nbytes > LARGEST:
+                raise BackendError(four_parts(f"memory for {node.op.name}", f"{node.dtype} {shape} is {nbytes / 2**30:.0f} GiB", f"{node.op.name} made at {node.where}",
+                                              "check the sizes; reduce before broadcasting"))
+
+    def outputs(self) -> list[np.ndarray]:
+        return [np.empty(shape, dtype) for shape, dtype in self.output_types]
+
+    def fast(self, args: tuple) -> list[np.ndarray] | None:
+        """The outputs, or None when an argument is not ready to use as it is."""
+        outs = [np.empty(shape, dtype) for shape, dtype in self.output_types]
+        if self.call(*args, *[s.payload for s in self.shared], *outs):
+            return None
+        return [outs[k] for k in self.program.places] if self.many else outs
+
+    def __call__(self, args: tuple) -> list[np.ndarray]:
+        while True:
+            outs = self.outputs()
+            code = self.call(*args, *[s.payload for s in self.shared], *outs)
+            if code == 0:
+                places = self.program.places
+                return [outs[k] if places.index(k) == j else outs[k].copy() for j, k in enumerate(places)]
+            if code != driver.BUSY:
+                raise BackendError(f"argument {code - 1} was refused by the native entry after it was checked")
+            time.sleep(1e-5)
+
+    def profile(self, args: tuple, budget: float = 0.5) -> Profile:
+        """Time every kernel by itself, on the buffers of a real call."""
+        outs = self.outputs()
+        self.call(*args, *[s.payload for s in self.shared], *outs)
+        rows = []
+        for kernel, compiled, arguments in zip(self.program.plan.kernels, self.program.compiled, self.tables):
+            code = driver.assemble([driver.Call(compiled.address, arguments.ctypes.data)])
+            seconds = median_seconds(lambda code=code: driver.run(code), budget / len(self.tables))
+            moved = poly.evaluate(kernel.moved_bytes(), self.size_of)
+            rows.append(Row(kernel.name, kernel.what, seconds, moved, poly.evaluate(kernel.flops, self.size_of)))
+        return Profile(rows)

@@ -1,0 +1,80 @@
+"""From a graph to a plan of printed kernels, for backends that run kernel text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from ..graph.node import Node, is_leaf
+from ..graph.walk import order
+from ..loops import ir
+from ..schedule.groups import Group, Grouping, group_nodes, is_streaming, is_trivial_reshape
+from ..schedule.lower import Values, lower_group
+from ..schedule.plan import Kernel, Plan, Scratch, summary
+from ..schedule.views import VIEWS, base_of
+from .nests import print_nest
+from .text import Printer
+
+Template = Callable[[Group, Grouping, Printer], Any]
+
+
+class NoTemplates:
+    """A backend without templates: everything goes through `at`."""
+
+    def accepts(self, node: Node) -> bool:
+        return False
+
+    def print(self, group: Group, grouping: Grouping, printer: Printer) -> tuple[tuple[str, ...], list[Scratch]]:
+        raise NotImplementedError
+
+
+def make_plan(inputs: Sequence[Node], outputs: Sequence[Node], templates: Any) -> Plan:
+    """Group, lower and print the graph. Outputs must be distinct nodes that are computed (see `distinct_outputs`)."""
+    grouping = group_nodes(outputs, templates.accepts, lambda node: must_store(node, templates))
+    plan = Plan(list(inputs), list(outputs))
+    for k, group in enumerate(grouping.groups):
+        plan.kernels.append(make_kernel(f"k{k}", group, grouping, templates))
+        ir.forget()
+    return plan
+
+
+def must_store(node: Node, templates: Any) -> list[Node]:
+    """The operands that a node needs in memory."""
+    if templates.accepts(node):
+        return [base_of(x) for x in node.inputs]
+    if node.op.name == "reshape":
+        return [] if is_trivial_reshape(node) else [base_of(node.inputs[0])]
+    return [] if is_streaming(node) else [base_of(x) if x.op.name in VIEWS else x for x in node.inputs]
+
+
+def make_kernel(name: str, group: Group, grouping: Grouping, templates: Any) -> Kernel:
+    printer = Printer()
+    if group.template is not None:
+        header, scratch = templates.print(group, grouping, printer)
+        for item in scratch:
+            printer.arguments.append(("scratch", item))
+        text = printer.kernel(header)
+    else:
+        print_nest(printer, lower_group(group, grouping))
+        text = printer.kernel()
+    return Kernel(name, text, printer.arguments, list(group.stored), summary(computed_here(group, grouping)),
+                  templates.flops(group.template) if group.template is not None else 0)
+
+
+def computed_here(group: Group, grouping: Grouping) -> list[Node]:
+    """The nodes whose values a group computes, inputs first."""
+    values = Values(group, grouping)
+    return [n for n in order(group.stored, stop=lambda n: not values.is_here(n)) if values.is_here(n) and not is_leaf(n)]
+
+
+def distinct_outputs(outputs: Sequence[Node], copy: Callable[[Node], Node]) -> tuple[list[Node], list[int]]:
+    """(computed nodes without repetition, where each output is among them). Leaves are copied: callers own their results."""
+    unique: dict[Node, int] = {}
+    places = []
+    for y in outputs:
+        y = copy(y) if is_leaf(y) else y
+        places.append(unique.setdefault(y, len(unique)))
+    return list(unique), places
+
+
+__all__ = ["NoTemplates", "distinct_outputs", "make_plan"]

@@ -1,0 +1,211 @@
+"""Which nodes share a kernel.
+
+Every node gets a group: the loop nest over its sizes at a level, or the kernel of a template (matrix product, convolution)
+whose results it consumes elementwise. Levels grow along every edge that crosses groups, so groups never wait for each other in
+a circle, and running them by level is an order. Then, from the outputs back, each node is stored (it gets memory) or inlined
+into the groups that read it: outputs and anchors are stored, cheap values are computed again, values that one group reads are
+computed there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..base import poly
+from ..graph.node import Node, is_leaf
+from ..graph.types import is_one
+from ..graph.walk import order
+from ..ops.reduce import Reduction
+
+PIECE = 192             # nodes of one group printed as one kernel: compile time grows faster than linearly
+CHEAP = 6               # operations that are cheaper to repeat than to store and load
+COST = {"exp": 8, "log": 8, "tanh": 8, "sigmoid": 8, "power": 16, "erf": 10, "erfc": 12, "sin": 8, "cos": 8, "softplus": 12, "log1p": 8,
+        "expm1": 8, "divide": 3, "sqrt": 3, "rsqrt": 3, "reciprocal": 3, "remainder": 4, "floor_divide": 4, "logaddexp": 16}
+# ops that say where an element comes from: reading through them is an index, not a pass over memory
+MOVEMENT = {"broadcast_to", "reshape", "transpose", "subtensor", "flip", "pad", "concatenate", "stack", "roll", "diagonal", "tril", "triu",
+            "gather", "take", "take_along_axis", "repeat", "tile", "eye", "arange", "full", "zeros", "ones", "linspace", "iota", "size_of", "one_hot"}
+FREE = {"broadcast_to", "reshape", "transpose", "subtensor", "flip", "size_of", "positive", "stop_gradient", "grad_clip", "grad_scale"}
+
+
+@dataclass
+class Group:
+    """Nodes computed in one kernel. `stored` are its results, in order; `template` its anchor, if any."""
+
+    key: Any
+    level: int
+    domain: tuple
+    template: Node | None = None
+    stored: list[Node] = field(default_factory=list)
+
+
+@dataclass
+class Grouping:
+    """The groups in running order and, per node, how it is met: `home[node]` is the group that stores it."""
+
+    groups: list[Group]
+    home: dict[Node, Group]
+
+
+def is_streaming(node: Node) -> bool:
+    """Reads each element of its inputs about once per result or reduced element, so inputs may be inlined."""
+    return is_elementwise(node) or isinstance(node.op, Reduction) or node.op.name in MOVEMENT
+
+
+def is_elementwise(node: Node) -> bool:
+    return getattr(node.op, "elementwise", False) or node.op.name in ("stop_gradient", "grad_clip", "grad_scale")
+
+
+def node_cost(node: Node) -> float:
+    if node.op.name in FREE:
+        return 0
+    if is_elementwise(node):
+        return COST.get(node.op.name, 1)
+    return 2 if node.op.name in MOVEMENT else 1000
+
+
+def is_trivial_reshape(node: Node) -> bool:
+    """A reshape that only inserts or removes axes of size 1."""
+    return [d for d in node.dims if not is_one(d)] == [d for d in node.inputs[0].dims if not is_one(d)]
+
+
+def group_nodes(outputs: Sequence[Node], is_template: Callable[[Node], bool], must_store: Callable[[Node], Sequence[Node]]) -> Grouping:
+    """Group the graph. `must_store(node)` lists the operands that a node needs in memory."""
+    nodes = [n for n in order(outputs) if not is_leaf(n)]
+    keys, levels = _levels(nodes, is_template, must_store)
+    pieces = _pieces(nodes, keys, levels)
+    return _store(nodes, outputs, keys, levels, pieces, is_template, must_store)
+
+
+def domain_of(node: Node) -> tuple:
+    """The sizes a node loops over: its own, or those of its operand when it reduces."""
+    return node.inputs[0].dims if isinstance(node.op, Reduction) else node.dims
+
+
+def _levels(nodes: list[Node], is_template: Callable[[Node], bool], must_store: Callable) -> tuple[dict[Node, Any], dict[Node, int]]:
+    keys: dict[Node, Any] = {}
+    levels: dict[Node, int] = {}
+    for node in nodes:
+        operands = [x for x in node.deps if x in levels]
+        needs = set(must_store(node))
+        if is_template(node):
+            keys[node] = ("template", node)
+            levels[node] = max((levels[x] for x in operands), default=-1) + 1
+            continue
+        own = ("loop", domain_of(node))
+        host = _host(node, operands, keys, levels)
+        if host is not None:
+            keys[node], levels[node] = keys[host], levels[host]
+            continue
+        keys[node] = own
+        level = 0
+        for x in operands:
+            joined = keys[x] == own and x not in needs and _can_join(x, node)
+            level = max(level, levels[x] + (0 if joined else 1))
+        levels[node] = level
+    return keys, levels
+
+
+def _can_join(x: Node, node: Node) -> bool:
+    """The value of x at an index is at hand where node needs it: same loops, and x is not a finished reduction."""
+    return not isinstance(x.op, Reduction) and (is_elementwise(node) or isinstance(node.op, Reduction)) and x.dims == domain_of(node)
+
+
+def _host(node: Node, operands: list[Node], keys: dict[Node, Any], levels: dict[Node, int]) -> Node | None:
+    """The operand in whose template's epilogue an elementwise node can run: it is the last to be ready and has the node's sizes."""
+    if not is_elementwise(node):
+        return None
+    hosts = [x for x in operands if keys[x][0] == "template" and x.dims == node.dims]
+    if not hosts:
+        return None
+    host = max(hosts, key=lambda x: levels[x])
+    if all(keys[x] == keys[host] or levels[x] < levels[host] for x in operands):
+        return host
+    return None
+
+
+def _pieces(nodes: list[Node], keys: dict[Node, Any], levels: dict[Node, int]) -> dict[Node, int]:
+    """Long groups are cut every PIECE nodes in topological order."""
+    seen: dict[tuple[Any, int], int] = {}
+    piece: dict[Node, int] = {}
+    for node in nodes:
+        where = (keys[node], levels[node])
+        seen[where] = seen.get(where, -1) + 1
+        piece[node] = seen[where] // PIECE if keys[node][0] == "loop" else 0
+    return piece
+
+
+def _store(nodes: list[Node], outputs: Sequence[Node], keys: dict[Node, Any], levels: dict[Node, int], pieces: dict[Node, int],
+           is_template: Callable[[Node], bool], must_store: Callable) -> Grouping:
+    groups: dict[Any, Group] = {}
+    home: dict[Node, Group] = {}
+    readers: dict[Node, dict[int, Group]] = {n: {} for n in nodes}
+    demanded = {*outputs, *(x for n in nodes for x in must_store(n) if not is_leaf(x))}
+    demanded.update(x for n in nodes for x in n.deps[len(n.inputs):] if not is_leaf(x))
+    cost = inline_costs(nodes, demanded)
+
+    def own_group(node: Node) -> Group:
+        where = (keys[node], levels[node], pieces[node])
+        if where not in groups:
+            template = keys[node][1] if keys[node][0] == "template" else None
+            domain = template.dims if template is not None else keys[node][1]
+            groups[where] = Group(where, levels[node], domain, template)
+        return groups[where]
+
+    for node in reversed(nodes):
+        own = own_group(node)
+        users = readers[node]
+        if not users and node not in demanded:
+            continue                            # only its size is used
+        stored = node in demanded or not _inlinable(node, is_template) or _better_stored(node, own, users, cost)
+        places = [own] if stored else list(users.values())
+        if stored:
+            own.stored.append(node)
+            home[node] = own
+        for x in node.inputs:
+            if not is_leaf(x):
+                readers[x].update((id(g), g) for g in places)
+    used = [g for g in groups.values() if g.stored]
+    for g in used:
+        g.stored.reverse()
+    used.sort(key=lambda g: (g.level, g.key[2], g.stored[0].serial))
+    return Grouping(used, home)
+
+
+def _inlinable(node: Node, is_template: Callable[[Node], bool]) -> bool:
+    return not is_template(node) and not isinstance(node.op, Reduction) and (is_elementwise(node) or node.op.name in MOVEMENT)
+
+
+def _better_stored(node: Node, own: Group, users: dict[int, Group], cost: dict[Node, float]) -> bool:
+    if len(users) == 1 and next(iter(users.values())) is own:
+        return False
+    if cost[node] <= CHEAP:
+        return False
+    if len(users) > 1:
+        return True
+    reader = next(iter(users.values()))
+    # one reader, elsewhere: compute it there unless it would be repeated (broadcast) there
+    return _repeated(node, reader) or reader.template is not None
+
+
+def _repeated(node: Node, reader: Group) -> bool:
+    mine, theirs = poly.product(node.dims), poly.product(reader.domain)
+    if isinstance(mine, int) and isinstance(theirs, int):
+        return mine < theirs
+    return mine != theirs
+
+
+def inline_costs(nodes: list[Node], stored: set[Node]) -> dict[Node, float]:
+    """Operations to compute one element of a node from what is stored anyway, as if everything else were inlined."""
+    cost: dict[Node, float] = {}
+    for node in nodes:
+        if is_elementwise(node) or node.op.name in MOVEMENT:
+            cost[node] = node_cost(node) + sum(cost[x] if x not in stored and _flows(x) else 0.5 for x in node.inputs)
+        else:
+            cost[node] = 1000
+    return cost
+
+
+def _flows(x: Node) -> bool:
+    return not is_leaf(x) and not isinstance(x.op, Reduction) and (is_elementwise(x) or x.op.name in MOVEMENT)
