@@ -42,7 +42,7 @@ def integrated_gradients(score: Any, image: Any, *, baseline: Any = 0.0, steps: 
     """(image - baseline) times the mean gradient on the straight line between them.
 
     The map sums to score(image) - score(baseline), up to quadrature error. Sundararajan, Taly and Yan 2017.
-    baseline: anything that broadcasts to the image. steps: points of the Gauss-Legendre rule, each a copy of the
+    baseline: what broadcasts to the image. steps: points of the Gauss-Legendre rule, each a copy of the
     model in the graph. method: any (score, image) -> map of this module in place of the gradient.
     """
     model = sg.OpFromGraph([image], [score if score.ndim == 0 else T.sum(score)], name="score")
