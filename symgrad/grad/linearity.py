@@ -13,10 +13,11 @@ from .patterns import is_zero
 JOINT = {"add", "subtract", "negative", "positive", "sum", "mean", "reshape", "transpose", "broadcast_to", "concatenate", "stack", "pad",
          "subtensor", "flip", "cumsum", "cast", "roll", "grad_scale", "diagonal", "split"}
 # ops that are linear in any one operand while the others are fixed
-EACH = {"multiply", "matmul", "convolution", "convolution_input_grad", "convolution_weight_grad"}
+EACH = {"multiply", "matmul", "conv1d", "conv2d", "conv3d", "convolution_input_grad", "convolution_weight_grad"}
 # ops that are linear in these operands while the others are fixed
 SOME = {"divide": (0,), "where": (1, 2), "take": (0,), "gather": (0,), "scatter_add": (0, 1), "max_pool_grad": (2,), "max_pool_pick": (2,),
-        "take_along_axis": (0,), "inc_subtensor": (0, 1), "set_subtensor": (0, 1), "avg_pool": (0,), "avg_pool_grad": (0,)}
+        "take_along_axis": (0,), "inc_subtensor": (0, 1), "set_subtensor": (0, 1), "avg_pool1d": (0,), "avg_pool2d": (0,), "avg_pool3d": (0,),
+        "avg_pool_grad": (0,)}
 
 
 def nonlinear_at(outputs: Sequence[Node], variables: Sequence[Node]) -> Node | None:

@@ -49,8 +49,8 @@ def pairs(node: Node) -> list[tuple[Any, Any]]:
         return [pair for d in dims[1:] for pair in zip(dims[0], d)]
     if name == "reshape":
         return [(poly.product(dims[0]), poly.product(node.dims))]
-    if name == "convolution":
-        return [(dims[0][1], dims[1][1] * node.attrs["groups"] if "groups" in node.attrs else dims[1][1])]
+    if name in ("conv1d", "conv2d", "conv3d"):
+        return [(dims[0][1], dims[1][1] * node.attrs["groups"])]
     return []
 
 
