@@ -18,13 +18,13 @@ from ..base.errors import DTypeError, ShapeError, four_parts
 from ..base.origin import show, user_line
 from ..base.poly import Poly
 from ..graph.node import CONSTANT, Node, constant, make
-from ..graph.types import Type, broadcast_dims, dim_text, shape_text
+from ..graph.types import Type, broadcast_dims, dim_text, is_one, shape_text
 from ..loops import ir
 from ..loops.ir import E, View
 from .create import arange, zeros_like
 from .elementwise import clip, equal, greater_equal, maximum, minimum, number, remainder, where
 from .row import ROWS, STOP, Row, as_tensor, broadcast_index, cast, normalize_axis, promoted, sample
-from .shape import (Items, as_size, basic_dims, basic_source, basic_target, broadcast_arrays, broadcast_to, expand_dims, flatten, full_item,
+from .shape import (Items, as_size, basic_dims, basic_source, basic_target, broadcast_arrays, broadcast_to, common_dims, expand_dims, flatten, full_item,
                     ints_inside, numpy_items, pad_constant, reshape, shape_tuple, slice_item, source_axes, stack, subtensor, unflatten, zeros_of)
 
 
@@ -380,7 +380,8 @@ def _fitting(value: Any, part: Node, what: str) -> Node:
     value = as_tensor(value)
     if dtypes.is_float(value.dtype) and not dtypes.is_float(part.dtype):
         raise DTypeError(four_parts(f"{what} of {part.dtype} elements", f"{value.dtype} values", show(user_line()), f"value.astype('{part.dtype}')"))
-    if value.ndim > part.ndim or broadcast_dims(value.dims, part.dims, what=f"{what}: part and value") != part.dims and part._type.is_static:
+    common = common_dims([value.dims, part.dims], what)
+    if value.ndim > part.ndim or any(isinstance(d, int) and is_one(s) and d != 1 for d, s in zip(common, part.dims)):
         raise ShapeError(four_parts(f"{what} of a part {shape_text(part.dims)}", f"values {shape_text(value.dims)}", show(user_line()),
                                     "values that broadcast to the part"))
     return broadcast_to(cast(value, part.dtype), part.dims)
@@ -432,7 +433,7 @@ def _aligned(x: Node, indices: Node, axis: int) -> tuple[Node, Node]:
     """Both, broadcast against each other on every other axis; indices known to lie outside are refused."""
     if indices.op is CONSTANT:
         indices = _known_positions(x, axis, indices)
-    rest = broadcast_dims(*([1 if k == axis else d for k, d in enumerate(v.dims)] for v in (x, indices)), what="take_along_axis")
+    rest = common_dims([[1 if k == axis else d for k, d in enumerate(v.dims)] for v in (x, indices)], "take_along_axis")
 
     def wide(v: Node) -> Node:
         return broadcast_to(v, tuple(v.dims[axis] if k == axis else d for k, d in enumerate(rest)))

@@ -26,7 +26,7 @@ from .shape import broadcast_to, flatten, reshape, size_of
 _shapes = [sample((3, 4), axis=(1,), keepdims=False), sample((2, 3, 4), axis=(0, 2), keepdims=True),
            sample((3, 4), axis=(0, 1), keepdims=False), sample((3, 1), axis=(1,), keepdims=False),
            sample((), axis=(), keepdims=False)]
-_empty = [sample((0, 3), axis=(0,), keepdims=False), sample((0, 3), axis=(1,), keepdims=True)]
+_empty = [sample((0, 3), axis=(0,), keepdims=False, grad=False), sample((0, 3), axis=(1,), keepdims=True)]
 
 
 def reduced_dims(dims: tuple, axis: tuple[int, ...], keepdims: bool) -> tuple:
@@ -315,10 +315,13 @@ def count_nonzero(x, axis=None, keepdims=False):
 
 
 # ---------------------------------------------------------------------------------- exponential sums
-class LogSumExp(Reduction):
+class LogSumExp(Row):
     """log(sum(exp(x))) over `axis`, without overflow. -inf where every element is -inf."""
 
     samples = [*_shapes, *_empty, sample((3, 4), low=80.0, high=200.0, axis=(1,), keepdims=False)]
+
+    def infer(self, x, *, axis, keepdims):
+        return Type(x.dtype, reduced_dims(x.dims, axis, keepdims))
 
     def at(self, i, x, *, axis, keepdims):
         largest = over("maximum", i, x, axis, keepdims)
@@ -332,8 +335,9 @@ class LogSumExp(Reduction):
         y = kept(y, x, axis)
         return (kept(g, x, axis) * exp(x - where(isfinite(y), y, number(0, y))),)
 
-    def prepare(self, x):
-        return cast(x, dtypes.as_float(x.dtype))
+    def __call__(self, x, axis=None, keepdims=False):
+        x = as_tensor(x)
+        return make(self, [cast(x, dtypes.as_float(x.dtype))], axis=normalize_axes(axis, x.ndim, self.name), keepdims=bool(keepdims))
 
 
 logsumexp = LogSumExp("logsumexp")

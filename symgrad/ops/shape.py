@@ -82,7 +82,8 @@ class BroadcastTo(Row):
     samples = [sample((3, 1), shape=(2, 3, 4)), sample((), shape=(3,)), sample((0, 1), shape=(0, 5))]
 
     def infer(self, x: Type, *, shape: tuple) -> Type:
-        if broadcast_dims(x.dims, shape, what="broadcast_to") != tuple(shape) and x.is_static:
+        common = broadcast_dims(x.dims, shape, what="broadcast_to")
+        if len(common) != len(shape) or any(isinstance(d, int) and isinstance(s, int) and d != s for d, s in zip(common, shape)):
             raise ShapeError(four_parts(f"broadcast_to {shape_text(shape)}", f"operand {x}", attempt="sizes must be equal or 1"))
         return Type(x.dtype, shape)
 
@@ -364,10 +365,14 @@ def slice_item(s: slice, size: Any) -> tuple:
     high = None if s.stop is None else as_size(s.stop, "the stop of a slice")
     if step > 0:
         start = 0 if low is None else _from_end(low, size, 0)
-        stop = size if high is None else poly.minimum(_from_end(high, size, 0), size)
+        stop = size if high is None else _from_end(high, size, 0)
+        if high is not None and poly.bounds(high)[1] >= 0:
+            stop = poly.minimum(stop, size)
         length = stop - start
     else:
-        start = size - 1 if low is None else poly.minimum(_from_end(low, size, -1), size - 1)
+        start = size - 1 if low is None else _from_end(low, size, -1)
+        if low is not None and poly.bounds(low)[1] >= 0:
+            start = poly.minimum(start, size - 1)
         stop = -1 if high is None else _from_end(high, size, -1)
         length = start - stop
     return "slice", start, step, poly.ceildiv(poly.maximum(length, 0), abs(step))
@@ -601,7 +606,7 @@ class Pad(Row):
         return make(self, [x], widths=tuple(widths), value=value) if any(not is_zero(w) for pair in widths for w in pair) else x
 
 
-pad_constant = Pad("pad_constant")
+pad_constant = Pad("pad")
 
 
 def is_zero(size: Any) -> bool:
@@ -722,8 +727,16 @@ def atleast_3d(x):
 def broadcast_arrays(*xs):
     """The operands, all at their common shape."""
     xs = [as_tensor(x) for x in xs]
-    dims = broadcast_dims(*(x.dims for x in xs), what="broadcast_arrays")
+    dims = common_dims([x.dims for x in xs], "broadcast_arrays")
     return [broadcast_to(x, dims) for x in xs]
+
+
+def common_dims(shapes: Sequence[Sequence[Any]], what: str) -> tuple:
+    """The common shape, for use outside `infer`. Raises ShapeError with the user's line."""
+    try:
+        return broadcast_dims(*shapes, what=what)
+    except ShapeError as error:
+        raise ShapeError(f"{error}\n  where: {show(user_line())}") from None
 
 
 def rot90(x, k=1, axes=(0, 1)):

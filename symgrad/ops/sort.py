@@ -260,7 +260,10 @@ class CumSum(Running):
 
 
 class CumProd(Running):
-    """The product of the elements up to each one along an axis (of the flattened x by default). The gradient is exact at zeros."""
+    """The product of the elements up to each one along an axis (of the flattened x by default).
+
+    The gradient is exact where x holds zeros, the second derivative is not there.
+    """
 
     operation = "mul"
 
