@@ -41,7 +41,7 @@ def make_plan(inputs: Sequence[Node], outputs: Sequence[Node], templates: Any) -
 def must_store(node: Node, templates: Any) -> list[Node]:
     """The operands that a node needs in memory."""
     if templates.accepts(node):
-        return [base_of(x) for x in node.inputs]
+        return [v.base for v in templates.operands(node)]
     if node.op.name == "reshape":
         return [] if is_trivial_reshape(node) else [base_of(node.inputs[0])]
     return [] if is_streaming(node) else [base_of(x) if x.op.name in VIEWS else x for x in node.inputs]

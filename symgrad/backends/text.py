@@ -205,14 +205,14 @@ class Printer:
         return f"acc_{operation}_{dtype}({name}, {value})"
 
     # ---- kernels
-    def kernel(self, header: Sequence[str] = (), dtypes: Any = None) -> str:
+    def kernel(self, header: Sequence[str] = ()) -> str:
         """The text of the whole kernel: header, bindings of the arguments, lines."""
         binding = []
         for slot, (kind, what) in enumerate(self.arguments):
             if kind == "buffer":
                 binding.append(f"    p{slot} = ptr_{what.dtype}(args, {slot})")
             elif kind == "scratch":
-                binding.append(f"    {what[0]} = ptr_{what[1]}(args, {slot})")
+                binding.append(f"    {what.name} = ptr_{what.dtype}(args, {slot})")
             else:
                 binding.append(f"    n{slot} = size(args, {slot})")
         lines = ["    " + line for line in self.scope.lines]

@@ -90,7 +90,7 @@ def _levels(nodes: list[Node], is_template: Callable[[Node], bool], must_store: 
         operands = [x for x in node.deps if x in levels]
         needs = set(must_store(node))
         if is_template(node):
-            keys[node] = ("template", node)
+            keys[node] = ("template", node.serial)
             levels[node] = max((levels[x] for x in operands), default=-1) + 1
             continue
         own = ("loop", domain_of(node))
@@ -139,6 +139,7 @@ def _pieces(nodes: list[Node], keys: dict[Node, Any], levels: dict[Node, int]) -
 def _store(nodes: list[Node], outputs: Sequence[Node], keys: dict[Node, Any], levels: dict[Node, int], pieces: dict[Node, int],
            is_template: Callable[[Node], bool], must_store: Callable) -> Grouping:
     groups: dict[Any, Group] = {}
+    templates = {n.serial: n for n in nodes if is_template(n)}
     home: dict[Node, Group] = {}
     readers: dict[Node, dict[int, Group]] = {n: {} for n in nodes}
     demanded = {*outputs, *(x for n in nodes for x in must_store(n) if not is_leaf(x))}
@@ -148,7 +149,7 @@ def _store(nodes: list[Node], outputs: Sequence[Node], keys: dict[Node, Any], le
     def own_group(node: Node) -> Group:
         where = (keys[node], levels[node], pieces[node])
         if where not in groups:
-            template = keys[node][1] if keys[node][0] == "template" else None
+            template = templates.get(keys[node][1]) if keys[node][0] == "template" else None
             domain = template.dims if template is not None else keys[node][1]
             groups[where] = Group(where, levels[node], domain, template)
         return groups[where]

@@ -1,23 +1,240 @@
-"""Which ops the CPU has templates for, and how a node becomes a template's problem."""
+"""Which ops the CPU has templates for, and how a node becomes a template's problem.
+
+Each entry says which operands must lie in memory, in what layout, and which generator prints the kernel. What it declines is
+lowered by the op's `at` like everything else.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
+from ...base import poly
+from ...base.dtypes import FLOATS
+from ...base.poly import Poly
 from ...graph.node import Node
+from ...graph.types import is_one
+from ...loops import ir
 from ...schedule.groups import Group, Grouping
+from ...schedule.lower import Values, atom_of, flat_index
 from ...schedule.plan import Scratch
-from ..text import Printer
+from ...schedule.views import Strided, contiguous, strided
+from ..text import Printer, Scope
+from .templates import TemplateText
+from .templates.conv import Conv, conv_forward, conv_grad_input
+from .templates.conv_weight import conv_grad_weight
+from .templates.gemm import Gemm, Operand, gemm
 
 
 class Templates:
     """The contractions of the CPU backend."""
 
     def accepts(self, node: Node) -> bool:
-        return False
+        entry = ENTRIES.get(node.op.name)
+        return entry is not None and node.dtype in FLOATS and entry.accepts(node)
+
+    def operands(self, node: Node) -> list[Strided]:
+        """The operands as the template reads them; the base of each must lie in memory."""
+        layout = ENTRIES[node.op.name].layout
+        return [layout(node, x) for x in node.inputs]
 
     def print(self, group: Group, grouping: Grouping, printer: Printer) -> tuple[tuple[str, ...], list[Scratch]]:
-        raise NotImplementedError
+        """The template's text into the printer, with the group's elementwise results in its epilogue."""
+        node = group.template
+        assert node is not None
+        hole = Epilogue(group, grouping, printer)
+        text = ENTRIES[node.op.name].generate(node, self.operands(node), printer, hole)
+        printer.scope.lines.extend(line.removeprefix("    ") for line in text.body)
+        return text.header, [Scratch(f"s{k}", dtype, size) for k, (dtype, size) in enumerate(text.scratch)]
 
     def flops(self, node: Node) -> Any:
-        return 0
+        return ENTRIES[node.op.name].flops(node)
+
+
+class Epilogue:
+    """Prints what happens to one finished element: the elementwise nodes of the group, inlined, and their stores."""
+
+    def __init__(self, group: Group, grouping: Grouping, printer: Printer):
+        self.group, self.grouping, self.printer = group, grouping, printer
+        # how the template's indices become those of the node, when they are not the same
+        self.extents: tuple = group.template.dims if group.template is not None else ()
+        self.unfold: Callable[[Sequence[Any]], Sequence[Any]] = lambda idx: idx
+
+    def __call__(self, indices: tuple[str, ...], value: str) -> list[str]:
+        node, printer = self.group.template, self.printer
+        assert node is not None
+        names = [poly.index(f"at {name}", d) if not is_one(d) else 0 for name, d in zip(indices, self.extents)]
+        scope = Scope(None, frozenset(atom_of(k) for k in names if isinstance(k, Poly)))
+        for name, k in zip(indices, names):
+            if isinstance(k, Poly):
+                printer.index_names[atom_of(k)] = name if name.isidentifier() else f"({name})"
+        idx = tuple(self.unfold(names))
+        values = Values(self.group, self.grouping, {node: ir.given(value, node.dtype, scope.bound)})
+        outer, printer.scope = printer.scope, scope
+        for out in self.group.stored:
+            text = printer.text(values.value(out, idx))
+            printer.add(f"{printer.pointer(out)}[{printer.poly_text(flat_index(idx, out.dims))}] = {text}")
+        printer.scope = outer
+        return scope.lines
+
+
+class Entry:
+    """What the backend knows about one contraction."""
+
+    def __init__(self, accepts: Callable[[Node], bool], layout: Callable[[Node, Node], Strided], generate: Callable[..., TemplateText],
+                 flops: Callable[[Node], Any]):
+        self.accepts, self.layout, self.generate, self.flops = accepts, layout, generate, flops
+
+
+def in_memory(x: Node) -> Strided:
+    """The operand computed into a buffer of its own."""
+    return Strided(x, 0, contiguous(x.dims), x.dims)
+
+
+def dense(node: Node, x: Node) -> Strided:
+    """The operand as one contiguous block from the start of its base, copied there if need be."""
+    view = strided(x)
+    return view if view is not None and view.is_contiguous and is_zero(view.offset) else in_memory(x)
+
+
+def is_zero(value: Any) -> bool:
+    return isinstance(value, int) and value == 0
+
+
+# ------------------------------------------------------------------------------------------------- matmul
+def matrix(node: Node, x: Node) -> Strided:
+    """The operand by strides if its batch axes are one axis, else copied."""
+    view = strided(x)
+    if view is None or batch_stride(view.dims, view.strides) is None:
+        return in_memory(x)
+    return view
+
+
+def batch_stride(dims: Sequence[Any], strides: Sequence[Any]) -> Any:
+    """The stride of the batch axes taken as one; None when they are not evenly spaced."""
+    axes = [(d, s) for d, s in zip(dims[:-2], strides[:-2]) if not is_one(d)]
+    for (_, outer), (size, inner) in zip(axes, axes[1:]):
+        if outer != inner * size:
+            return None
+    return axes[-1][1] if axes else 0
+
+
+def accepts_matmul(node: Node) -> bool:
+    """Batch axes are those of the result, or all of size 1."""
+    batch = [d for d in node.dims[:-2] if not is_one(d)]
+    return all(not own or own == batch for own in ([d for d in x.dims[:-2] if not is_one(d)] for x in node.inputs))
+
+
+def generate_matmul(node: Node, operands: list[Strided], printer: Printer, hole: Epilogue) -> TemplateText:
+    a = operands[0]
+    name = Names(printer)
+    batch = poly.product(node.dims[:-2])
+    problem = Gemm(node.dtype, name(batch), name(node.dims[-2]), name(node.dims[-1]), name(a.dims[-1]),
+                   *(Operand(printer.pointer(v.base), (name(batch_stride(v.dims, v.strides)), name(v.strides[-2]), name(v.strides[-1])), name(v.offset))
+                     for v in operands))
+    hole.extents = (batch, *node.dims[-2:])
+    hole.unfold = lambda idx: (*split_batch(idx[0], node.dims[:-2]), *idx[1:])
+    return gemm(problem, hole)
+
+
+def split_batch(flat: Any, dims: Sequence[Any]) -> list[Any]:
+    """The batch indices from the flat one."""
+    out: list[Any] = []
+    for k in range(len(dims) - 1, -1, -1):
+        last = all(is_one(d) for d in dims[:k])
+        out.append(0 if is_one(dims[k]) else flat if last else poly.mod(flat, dims[k]))
+        flat = flat if is_one(dims[k]) else poly.floordiv(flat, dims[k])
+    return out[::-1]
+
+
+class Names:
+    """Sizes as template numbers: ints stay, polynomials become named variables of the kernel."""
+
+    def __init__(self, printer: Printer):
+        self.printer = printer
+        self.known: dict[Any, str] = {}
+
+    def __call__(self, value: Any) -> Any:
+        if not isinstance(value, Poly):
+            return value
+        if value not in self.known:
+            text = self.printer.poly_text(value)
+            if not text.isidentifier():
+                name = f"v{len(self.known)}"
+                self.printer.add(f"{name} = {text}")
+                text = name
+            self.known[value] = text
+        return self.known[value]
+
+
+def matmul_flops(node: Node) -> Any:
+    return 2 * poly.product(node.dims) * node.inputs[0].dims[-1]
+
+
+# ------------------------------------------------------------------------------------------- convolutions
+def accepts_conv(node: Node) -> bool:
+    """One or two spatial axes, all sizes known."""
+    return node.ndim in (3, 4) and node._type.is_static and all(x._type.is_static for x in node.inputs)
+
+
+def conv_problem(node: Node, x_dims: Sequence[int], w_dims: Sequence[int], **pointers: str) -> Any:
+    """The two-dimensional problem; one spatial axis is a height of 1."""
+    flat = node.ndim == 3
+    lift = lambda pair, neutral: (neutral, pair[0]) if flat else tuple(pair)
+    h, w = (1, x_dims[2]) if flat else x_dims[2:]
+    r, s = (1, w_dims[2]) if flat else w_dims[2:]
+    attrs = node.attrs
+    return Conv(node.dtype, x_dims[0], x_dims[1], h, w, w_dims[0], r, s, lift(attrs["stride"], 1), lift(attrs["padding"], (0, 0)),
+                lift(attrs["dilation"], 1), attrs["groups"], **pointers)
+
+
+def spatial(node: Node, hole: Epilogue) -> Epilogue:
+    """Four indices of the template for the three of a one-dimensional convolution."""
+    if node.ndim == 3:
+        hole.extents = (*node.dims[:2], 1, node.dims[2])
+        hole.unfold = lambda idx: (*idx[:2], idx[3])
+    return hole
+
+
+def generate_forward(node: Node, operands: list[Strided], printer: Printer, hole: Epilogue) -> TemplateText:
+    x, w = (printer.pointer(v.base) for v in operands)
+    problem = conv_problem(node, node.inputs[0].dims, node.inputs[1].dims, x=x, weight=w)
+    return conv_text("forward", problem, spatial(node, hole))
+
+
+def generate_input_grad(node: Node, operands: list[Strided], printer: Printer, hole: Epilogue) -> TemplateText:
+    g, w = (printer.pointer(v.base) for v in operands)
+    problem = conv_problem(node, node.dims, node.inputs[1].dims, g=g, weight=w)
+    return conv_text("grad_input", problem, spatial(node, hole))
+
+
+def generate_weight_grad(node: Node, operands: list[Strided], printer: Printer, hole: Epilogue) -> TemplateText:
+    x, g = (printer.pointer(v.base) for v in operands)
+    problem = conv_problem(node, node.inputs[0].dims, node.dims, x=x, g=g)
+    return conv_grad_weight(problem, spatial(node, hole))
+
+
+def conv_text(direction: str, problem: Any, hole: Epilogue) -> TemplateText:
+    return (conv_forward if direction == "forward" else conv_grad_input)(problem, hole)
+
+
+def conv_flops(node: Node) -> Any:
+    """2 * outputs * (channels per group * taps) of the forward problem."""
+    name = node.op.name
+    if name == "convolution_input_grad":
+        y, w = node.inputs[0].dims, node.inputs[1].dims
+    elif name == "convolution_weight_grad":
+        y, w = node.inputs[1].dims, node.dims
+    else:
+        y, w = node.dims, node.inputs[1].dims
+    return 2 * poly.product(y) * poly.product(w[1:])
+
+
+_FORWARD = Entry(accepts_conv, dense, generate_forward, conv_flops)
+ENTRIES: dict[str, Entry] = {
+    "matmul": Entry(accepts_matmul, matrix, generate_matmul, matmul_flops),
+    "conv1d": _FORWARD,
+    "conv2d": _FORWARD,
+    "convolution_input_grad": Entry(accepts_conv, dense, generate_input_grad, conv_flops),
+    "convolution_weight_grad": Entry(accepts_conv, dense, generate_weight_grad, conv_flops),
+}
