@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from ..graph.node import Node
 from ..graph.walk import order
 from ..graph.inline import inline_blocks
-from .patterns import is_zero
+from ..ops.known import is_zero
 
 # ops that are linear in all float operands together
 JOINT = {"add", "subtract", "negative", "positive", "sum", "mean", "reshape", "transpose", "broadcast_to", "concatenate", "stack", "pad",

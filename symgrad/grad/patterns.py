@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..graph.node import CONSTANT, Node
+from ..ops.known import is_zero, seen_through
 
 
 @dataclass(frozen=True)
@@ -18,21 +19,9 @@ class Pattern:
     match: Callable[[Node], tuple[Node, ...] | None]
 
 
-def is_zero(node: Node) -> bool:
-    """A constant that is zero everywhere, seen through casts and broadcasts."""
-    node = _through(node, "broadcast_to", "reshape", "cast")
-    return node.op is CONSTANT and bool(np.all(node.payload == 0))
-
-
-def _through(node: Node, *names: str) -> Node:
-    while node.op.name in names:
-        node = node.inputs[0]
-    return node
-
-
 def _is_positive(condition: Node, x: Node) -> bool:
     """The condition x > 0 or x >= 0, either way round."""
-    condition = _through(condition, "cast")
+    condition = seen_through(condition, "cast")
     if condition.op.name in ("greater", "greater_equal"):
         return condition.inputs[0] is x and is_zero(condition.inputs[1])
     if condition.op.name in ("less", "less_equal"):
@@ -41,7 +30,7 @@ def _is_positive(condition: Node, x: Node) -> bool:
 
 
 def _is_negative(condition: Node, x: Node) -> bool:
-    condition = _through(condition, "cast")
+    condition = seen_through(condition, "cast")
     if condition.op.name in ("less", "less_equal"):
         return condition.inputs[0] is x and is_zero(condition.inputs[1])
     if condition.op.name in ("greater", "greater_equal"):

@@ -20,7 +20,7 @@ from ..graph.walk import order
 from ..ops.control import stop_gradient
 from ..ops.reduce import sum as sum_
 from ..ops.row import DEFAULT, STOP, Elementwise, Undefined, as_tensor
-from ..ops.shape import broadcast_to
+from ..ops.shape import broadcast_to, reshape
 from .overrides import Ruling, declared_inputs, rule_line, rule_name, takes_node
 
 Cotangent = Any         # Node, or None where nothing flows
@@ -210,19 +210,16 @@ def _settled(node: Node, x: Node, dx: Any) -> Any:
 
 
 def fit(g: Node, x: Node) -> Node:
-    """g with the dims of x: what broadcasting repeated is summed, what is missing is repeated."""
+    """g with the dims of x: what broadcasting repeated is summed (in one reduction), what is missing is repeated."""
     g = as_tensor(g, x.dtype)
-    if g.ndim > x.ndim:
-        g = sum_(g, axis=tuple(range(g.ndim - x.ndim)))
-    offset = x.ndim - g.ndim
-    repeated = tuple(k for k in range(g.ndim) if isinstance(x.dims[k + offset], int) and x.dims[k + offset] == 1
-                     and not (isinstance(g.dims[k], int) and g.dims[k] == 1))
-    if repeated:
-        g = sum_(g, axis=repeated, keepdims=True)
-    missing = any(isinstance(d, int) and d == 1 and d != e for d, e in zip(g.dims, x.dims[offset:]))
-    if g.ndim != x.ndim or missing:
-        g = broadcast_to(g, x.dims)
-    return g
+    extra = g.ndim - x.ndim
+    is_1 = lambda d: isinstance(d, int) and d == 1
+    repeated = [k for k in range(max(extra, 0), g.ndim) if is_1(x.dims[k - extra]) and not is_1(g.dims[k])]
+    summed = (*range(extra), *repeated) if extra > 0 else tuple(repeated)
+    if summed:
+        g = reshape(sum_(g, axis=summed), tuple(1 if k in repeated else d for k, d in enumerate(g.dims) if k >= extra or extra <= 0))
+    missing = any(is_1(d) and d != e for d, e in zip(reversed(g.dims), reversed(x.dims)))
+    return broadcast_to(g, x.dims) if g.ndim != x.ndim or missing else g
 
 
 def through_body(node: Node, g: Any, ruling: Ruling) -> list[Any]:

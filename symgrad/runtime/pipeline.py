@@ -12,6 +12,7 @@ from ..base.config import config
 from ..graph.node import Node
 from ..graph.walk import order
 from ..graph.inline import inline_blocks
+from ..rewrite.masks import masks_of_results
 
 
 def compile_graph(inputs: Sequence[Node], outputs: Sequence[Node], backend: str) -> Any:
@@ -25,7 +26,7 @@ def compile_graph(inputs: Sequence[Node], outputs: Sequence[Node], backend: str)
 
 def passes() -> list[Callable[[Sequence[Node]], list[Node]]]:
     """The rewrites in the order they run."""
-    return []
+    return [masks_of_results]
 
 
 def step(transform: Callable[[Sequence[Node]], list[Node]], outputs: Sequence[Node]) -> list[Node]:
