@@ -7,7 +7,7 @@ subnormal results follow C99; errors stay below about 4 units in the last place.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from .values import MANTISSA, Value, as_integer, bits
 
@@ -226,3 +226,241 @@ def erf(x: Value) -> Value:
     # 1 - erf(4) is below a quarter unit in the last place of 1
     far = copysign(1.0 - exp(polynomial(clamped(t, 0.9, 4.0), ERFC_LOG)), x)
     return (t < 0.96).choose(near, far)
+
+
+# ---- circular functions of float32 -------------------------------------------------------------------------------
+
+# (sin(r) / r - 1) / r**2 and (cos(r) - 1 + r**2 / 2) / r**4 in powers of r**2 on |r| <= pi / 4
+SIN_TAIL = (-0.16666666663832763, 0.008333331865959415, -0.00019840082012765537, 2.7249314054698804e-06)
+COS_TAIL = (0.0416666666643024, -0.0013888887664713619, 2.4800596435621998e-05, -2.7300448619488353e-07)
+# (arctan(x) / x - 1) / x**2 in powers of x**2 on |x| <= tan(pi / 8)
+ARCTAN_TAIL = (-0.33333331746431516, 0.19999537099824088, -0.14263838476131002, 0.10742466849090754,
+               -0.06447741047112404)
+# (arcsin(x) / x - 1) / x**2 in powers of x**2 on |x| <= 1/2
+ARCSIN_TAIL = (0.16666666337430908, 0.07500094543497424, 0.04459940152851218, 0.03110066273549457,
+               0.017149238357677253, 0.03369084720283012)
+PI = 3.141592653589793
+HALF_PI = (1.5707963267948966, 6.123233995736766e-17)
+# (from, scale, 1 / scale modulo 2 pi in parts of 29 bits): a float32 from there on is a multiple of 1 / scale, and its
+# multiplier times each part is exact in float64.
+LARGE = (
+    (2.0 ** 50, 2.0 ** -27, (-0.8685656264424324, 1.8044342409151426e-10, 4.858463821249879e-18)),
+    (2.0 ** 77, 2.0 ** -54, (2.0278995484113693, 5.614124248820573e-09, 4.384721805741282e-18)),
+    (2.0 ** 104, 2.0 ** -81, (-2.063877299427986, 2.007920552049569e-09, 9.039837028323406e-18)),
+)
+
+
+def _quarter_turns(t: Value) -> tuple[Value, Value]:
+    """(r, n) with t = n pi/2 + r, |r| <= pi/4, for a float64 t below 2**50; exact but for the last bit of r."""
+    n = rounded(t * (2.0 / PI))
+    # each difference is a multiple of 2**-52 and small, so the first step loses nothing
+    r = n.fma(-HALF_PI[1], n.fma(-HALF_PI[0], t))
+    return r, n
+
+
+def _quadrant(x: Value) -> tuple[Value, Value]:
+    """(r, quadrant as int32) of a float32 x: x = n pi/2 + r with |r| <= pi/4; every finite x is reduced correctly."""
+    wide = x.as_float("float64")
+    parts = [wide.lift(1.0), wide.lift(0.0), wide.lift(0.0)]
+    scaled_down = wide
+    for threshold, scale, residue in LARGE:
+        large = abs(wide) >= threshold
+        scaled_down = large.choose(wide * scale, scaled_down)
+        parts = [large.choose(wide.lift(new), old) for new, old in zip(residue, parts)]
+    first, n = _quarter_turns(scaled_down * parts[0])
+    second, m = _quarter_turns(scaled_down * parts[1])
+    r, k = _quarter_turns(first + (second + scaled_down * parts[2]))
+    turns = n + m + k
+    quarter = turns - rounded(turns * 0.25) * 4.0
+    # infinity and NaN have no quadrant, and converting them would be undefined
+    finite = abs(x) < INF
+    return finite.choose(r.as_float(x.dtype), NAN), finite.choose(quarter, 0.0).truncated("int32")
+
+
+def _sine_and_cosine(r: Value) -> tuple[Value, Value]:
+    square = r * r
+    sine = (polynomial(square, SIN_TAIL) * square).fma(r, r)
+    return sine, polynomial(square, COS_TAIL).fma(square * square, square.fma(-0.5, 1.0))
+
+
+def _turned(r: Value, quadrant: Value) -> Value:
+    """The sine of r after that many quarter turns."""
+    sine, cosine = _sine_and_cosine(r)
+    result = (quadrant & 1).differs(0).choose(cosine, sine)
+    return (quadrant & 2).differs(0).choose(-result, result)
+
+
+def sin(x: Value) -> Value:
+    r, quadrant = _quadrant(x)
+    return x.equals(0.0).choose(x, _turned(r, quadrant))
+
+
+def cos(x: Value) -> Value:
+    r, quadrant = _quadrant(x)
+    return _turned(r, quadrant + 1)
+
+
+def tan(x: Value) -> Value:
+    r, quadrant = _quadrant(x)
+    sine, cosine = _sine_and_cosine(r)
+    odd = (quadrant & 1).differs(0)
+    result = odd.choose(-cosine, sine) / odd.choose(sine, cosine)
+    return x.equals(0.0).choose(x, result)
+
+
+def arctan(x: Value) -> Value:
+    t = abs(x)
+    steep, flat = t > 2.414213562373095, t <= 0.41421356237309503
+    # arctan(t) = pi/2 - arctan(1/t) = pi/4 + arctan((t - 1) / (t + 1))
+    z = steep.choose(t.lift(-1.0), flat.choose(t, t - 1.0)) / steep.choose(t, flat.choose(t.lift(1.0), t + 1.0))
+    base = steep.choose(t.lift(PI / 2), flat.choose(t.lift(0.0), PI / 4))
+    square = z * z
+    return copysign(base + (polynomial(square, ARCTAN_TAIL) * square).fma(z, z), x)
+
+
+def arctan2(y: Value, x: Value) -> Value:
+    """The angle of the point (x, y), as C99 has it for zeros and infinities."""
+    tall = abs(y) > abs(x)
+    both_infinite = abs(x).equals(INF) & abs(y).equals(INF)
+    quotient = both_infinite.choose(x.lift(1.0), tall.choose(abs(x), abs(y)) / tall.choose(abs(y), abs(x)))
+    nothing = x.equals(0.0) & y.equals(0.0)
+    angle = arctan(nothing.choose(x.lift(0.0), quotient))
+    angle = tall.choose(PI / 2 - angle, angle)
+    left = x.bits_as(as_integer(x.dtype)) < 0
+    result = copysign(left.choose(PI - angle, angle), y)
+    return (x.is_nan() | y.is_nan()).choose(x + y, result)
+
+
+def _arcsin_near(x: Value) -> Value:
+    square = x * x
+    return (polynomial(square, ARCSIN_TAIL) * square).fma(x, x)
+
+
+def arcsin(x: Value) -> Value:
+    t = abs(x)
+    near = t <= 0.5
+    # arcsin(t) = pi/2 - 2 arcsin(sqrt((1 - t) / 2))
+    root = ((1.0 - t) * 0.5).intrinsic("sqrt")
+    z = _arcsin_near(near.choose(t, root))
+    return copysign(near.choose(z, z.fma(-2.0, PI / 2)), x)
+
+
+def arccos(x: Value) -> Value:
+    t = abs(x)
+    near = t <= 0.5
+    root = ((1.0 - t) * 0.5).intrinsic("sqrt")
+    z = _arcsin_near(near.choose(x, root))
+    far = (x < 0.0).choose(z.fma(-2.0, PI), z * 2.0)
+    return near.choose(PI / 2 - z, far)
+
+
+# ---- float32 through float64 ---------------------------------------------------------------------------------------
+
+def through_float64(function: Callable[..., Value]) -> Callable[..., Value]:
+    """A float32 function that computes in float64, where simple formulas are accurate enough."""
+    def emit(*operands: Value) -> Value:
+        return function(*(x.as_float("float64") for x in operands)).as_float(operands[0].dtype)
+    return emit
+
+
+def wide_sinh(x: Value) -> Value:
+    e = expm1(abs(x))
+    # e / (e + 1) is 1 long before e overflows
+    return copysign((e + (e < 1e30).choose(e, 1e30) / ((e < 1e30).choose(e, 1e30) + 1.0)) * 0.5, x)
+
+
+def wide_cosh(x: Value) -> Value:
+    e = exp(abs(x))
+    return (e + 1.0 / e) * 0.5
+
+
+def wide_arcsinh(x: Value) -> Value:
+    t = abs(x)
+    # log(t + sqrt(t**2 + 1)), spelled for small t
+    square = t * t
+    result = log1p(t + square / ((square + 1.0).intrinsic("sqrt") + 1.0))
+    return copysign((t < INF).choose(result, t), x)
+
+
+def wide_arccosh(x: Value) -> Value:
+    t = x - 1.0
+    return (t < 0.0).choose(x.lift(NAN), log1p(t + (t * (t + 2.0)).intrinsic("sqrt")))
+
+
+def wide_arctanh(x: Value) -> Value:
+    t = abs(x)
+    return copysign(log1p(t * 2.0 / (1.0 - t)) * 0.5, x)
+
+
+def wide_hypot(x: Value, y: Value) -> Value:
+    infinite = abs(x).equals(INF) | abs(y).equals(INF)
+    return infinite.choose(x.lift(INF), (x * x + y * y).intrinsic("sqrt"))
+
+
+def wide_cbrt(x: Value) -> Value:
+    t = abs(x)
+    positive = (t > 0.0) & (t < INF)
+    return copysign(positive.choose(exp(log(positive.choose(t, 1.0)) * (1.0 / 3.0)), t), x)
+
+
+def wide_pow(x: Value, y: Value) -> Value:
+    """x**y as C99 has it, for operands that were float32."""
+    magnitude = exp2(y * log2(abs(x)))                                 # 0 and infinity fall out of the limits
+    whole = rounded(y).equals(y)
+    odd = whole & rounded(y * 0.5).differs(y * 0.5)
+    negative = x.bits_as("int64") < 0
+    result = (negative & odd).choose(-magnitude, magnitude)
+    undefined = (x < 0.0) & (abs(x) < INF) & ~whole
+    result = undefined.choose(x.lift(NAN), result)
+    unit = abs(x).equals(1.0) & abs(y).equals(INF)
+    return (y.equals(0.0) | x.equals(1.0) | unit).choose(x.lift(1.0), result)
+
+
+# ---- the gamma function's relatives ----------------------------------------------------------------------------------
+
+# Bernoulli numbers over their index, for the asymptotic series: Abramowitz and Stegun 6.3.18 and 6.4.12.
+DIGAMMA_SERIES = (1 / 12, -1 / 120, 1 / 252, -1 / 240, 1 / 132, -691 / 32760)
+TRIGAMMA_SERIES = (1 / 6, -1 / 30, 1 / 42, -1 / 30, 5 / 66, -691 / 2730)
+SHIFT = 10                                  # the series is used from here on
+
+
+def _shifted(x: Value, term: Callable[[Value], Value]) -> tuple[Value, Value]:
+    """(x + SHIFT, the sum of term(x + k) for k < SHIFT) where x < SHIFT, else (x, 0)."""
+    small = x < float(SHIFT)
+    start = small.choose(x, float(SHIFT))
+    total = term(start)
+    for k in range(1, SHIFT):
+        total = total + term(start + float(k))
+    return small.choose(x + float(SHIFT), x), small.choose(total, 0.0)
+
+
+def _fraction(x: Value) -> Value:
+    """x minus the nearest integer."""
+    return x - rounded(x)
+
+
+def wide_digamma(x: Value) -> Value:
+    """The derivative of log(gamma(x)); infinite at 0, NaN at the other poles. The error is 1e-15 absolute near its roots."""
+    reflected = x < 0.5
+    y = reflected.choose(1.0 - x, x)
+    z, total = _shifted(y, lambda t: 1.0 / t)
+    w = 1.0 / (z * z)
+    result = log(z) - 0.5 / z - polynomial(w, DIGAMMA_SERIES) * w - total
+    result = y.equals(INF).choose(y, result)
+    angle = _fraction(x) * PI
+    result = reflected.choose(result - PI / angle.call("tan", "float64"), result)
+    pole = x.equals(0.0).choose(copysign(x.lift(INF), -x), NAN)
+    return ((x <= 0.0) & angle.equals(0.0)).choose(pole, result)
+
+
+def wide_trigamma(x: Value) -> Value:
+    """The second derivative of log(gamma(x)); infinite at its poles."""
+    reflected = x < 0.5
+    z, total = _shifted(reflected.choose(1.0 - x, x), lambda t: 1.0 / (t * t))
+    inverse = 1.0 / z
+    w = inverse * inverse
+    result = total + inverse + w * 0.5 + polynomial(w, TRIGAMMA_SERIES) * w * inverse
+    angle = _fraction(x) * PI
+    ratio = PI / angle.call("sin", "float64")
+    result = reflected.choose(ratio * ratio - result, result)
+    return ((x <= 0.0) & angle.equals(0.0)).choose(x.lift(INF), result)

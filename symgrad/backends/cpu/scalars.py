@@ -252,7 +252,7 @@ def float_div(x: Value, y: Value) -> Value:
 def integer_pow(x: Value, y: Value) -> Value:
     """x**y by squaring, wrapping; negative exponents give the truncated quotient 1 / x**-y, with 0 for x = 0."""
     builder, entry = x.builder, x.builder.block
-    exponent = y.resized(f"u{as_unsigned(y.dtype)}") if is_signed(y.dtype) else y
+    exponent = y.resized(f"u{y.dtype}") if is_signed(y.dtype) else y
     loop, done = builder.append_basic_block(), builder.append_basic_block()
     builder.branch(loop)
     builder.position_at_end(loop)
@@ -261,7 +261,8 @@ def integer_pow(x: Value, y: Value) -> Value:
     base, power, left = x.new(base_phi), x.new(power_phi), exponent.new(left_phi)
     next_power = (left & 1).differs(0).choose(power * base, power)
     next_base, next_left = base * base, left >> 1
-    for phi, first, following in ((base_phi, x, next_base), (power_phi, x.lift(1), next_power), (left_phi, exponent, next_left)):
+    carried = (base_phi, x, next_base), (power_phi, x.lift(1), next_power), (left_phi, exponent, next_left)
+    for phi, first, following in carried:
         phi.add_incoming(first.llvm, entry)
         phi.add_incoming(following.llvm, loop)
     builder.cbranch(next_left.differs(0).llvm, loop, done)
@@ -273,19 +274,31 @@ def integer_pow(x: Value, y: Value) -> Value:
     return (y < 0).choose(inverse, next_power)
 
 
-def as_unsigned(dtype: str) -> str:
-    return dtype.removeprefix("u")
-
-
 def gcd(x: Value, y: Value) -> Value:
-    """Greatest common divisor by Euclid's algorithm on the absolute values."""
-    builder = x.builder
-    unsigned = f"u{as_unsigned(x.dtype)}"
-    a, b = (abs(v).resized(unsigned) if is_signed(v.dtype) else v for v in (x, y))
+    """Greatest common divisor of the absolute values."""
+    return _euclid(_magnitude(x), _magnitude(y)).resized(x.dtype)
+
+
+def lcm(x: Value, y: Value) -> Value:
+    """Least common multiple of the absolute values, wrapping; 0 if either is 0."""
+    a, b = _magnitude(x), _magnitude(y)
+    divisor = _euclid(a, b)
+    nothing = divisor.equals(0)
+    return nothing.choose(a.lift(0), a / nothing.choose(a.lift(1), divisor) * b).resized(x.dtype)
+
+
+def _magnitude(x: Value) -> Value:
+    """The absolute value as an unsigned integer, which has room for that of the lowest integer."""
+    return abs(x).resized(f"u{x.dtype}") if is_signed(x.dtype) else x
+
+
+def _euclid(a: Value, b: Value) -> Value:
+    """Greatest common divisor of unsigned integers by Euclid's algorithm."""
+    builder = a.builder
     entry, loop, step, done = builder.block, *(builder.append_basic_block() for _ in range(3))
     builder.branch(loop)
     builder.position_at_end(loop)
-    a_phi, b_phi = builder.phi(x.llvm.type), builder.phi(x.llvm.type)
+    a_phi, b_phi = builder.phi(a.llvm.type), builder.phi(a.llvm.type)
     first, second = a.new(a_phi), a.new(b_phi)
     builder.cbranch(second.equals(0).llvm, done, step)
     builder.position_at_end(step)
@@ -295,14 +308,7 @@ def gcd(x: Value, y: Value) -> Value:
         phi.add_incoming(start.llvm, entry)
         phi.add_incoming(following.llvm, step)
     builder.position_at_end(done)
-    return first.resized(x.dtype)
-
-
-def lcm(x: Value, y: Value) -> Value:
-    divisor = gcd(x, y)
-    a, b = (abs(v) if is_signed(v.dtype) else v for v in (x, y))
-    nothing = divisor.equals(0)
-    return nothing.choose(x.lift(0), a / nothing.choose(x.lift(1), divisor) * b)
+    return first
 
 
 def shl(x: Value, y: Value) -> Value:
@@ -319,7 +325,7 @@ def shr(x: Value, y: Value) -> Value:
 
 
 def _within_width(x: Value, y: Value) -> Value:
-    unsigned = y.resized(f"u{as_unsigned(y.dtype)}") if is_signed(y.dtype) else y
+    unsigned = y.resized(f"u{y.dtype}") if is_signed(y.dtype) else y
     return unsigned < bits(x.dtype)
 
 
@@ -373,7 +379,7 @@ row("sign", NUMBERS, 1, sign)
 row("floordiv", NUMBERS, 2, by_kind(float_floordiv, integer_floordiv))
 row("mod", NUMBERS, 2, by_kind(float_mod, integer_mod))
 row("fmod", NUMBERS, 2, by_kind(Value.__mod__, integer_fmod))
-row("pow", NUMBERS, 2, by_kind(library("pow"), integer_pow), long=True)
+row("pow", NUMBERS, 2, by_kind(in_float32(math.through_float64(math.wide_pow), "pow"), integer_pow), long=True)
 row("maximum", DTYPES, 2, by_kind(maximum, maximum, Value.__or__))
 row("minimum", DTYPES, 2, by_kind(minimum, minimum, Value.__and__))
 row("fmax", DTYPES, 2, by_kind(fmax, fmax, Value.__or__))
@@ -396,13 +402,18 @@ for _name in ("exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "tanh", "
     row(_name, FLOATS, 1, getattr(math, _name), long=True)
 for _name in ("logaddexp", "logaddexp2"):
     row(_name, FLOATS, 2, getattr(math, _name), long=True)
-for _name, _c in {"cbrt": "cbrt", "sin": "sin", "cos": "cos", "tan": "tan", "arcsin": "asin", "arccos": "acos",
-                  "arctan": "atan", "sinh": "sinh", "cosh": "cosh", "arcsinh": "asinh", "arccosh": "acosh",
-                  "arctanh": "atanh", "erfc": "erfc", "gammaln": "lgamma"}.items():
-    row(_name, FLOATS, 1, library(_c))
-row("arctan2", FLOATS, 2, library("atan2"))
-row("hypot", FLOATS, 2, library("hypot"))
-row("erf", FLOATS, 1, in_float32(math.erf, "erf"), long=True)
+for _name, _c in {"sin": "sin", "cos": "cos", "tan": "tan", "arcsin": "asin", "arccos": "acos", "arctan": "atan",
+                  "erf": "erf"}.items():
+    row(_name, FLOATS, 1, in_float32(getattr(math, _name), _c), long=True)
+for _name, _c in {"cbrt": "cbrt", "sinh": "sinh", "cosh": "cosh", "arcsinh": "asinh", "arccosh": "acosh",
+                  "arctanh": "atanh"}.items():
+    row(_name, FLOATS, 1, in_float32(math.through_float64(getattr(math, f"wide_{_name}")), _c), long=True)
+row("arctan2", FLOATS, 2, in_float32(math.arctan2, "atan2"), long=True)
+row("hypot", FLOATS, 2, in_float32(math.through_float64(math.wide_hypot), "hypot"), long=True)
+row("erfc", FLOATS, 1, library("erfc"))
+row("gammaln", FLOATS, 1, library("lgamma"))
+row("digamma", FLOATS, 1, math.through_float64(math.wide_digamma), long=True)
+row("trigamma", FLOATS, 1, math.through_float64(math.wide_trigamma), long=True)
 for _name in ("sqrt", "floor", "ceil", "trunc", "rint"):
     row(_name, FLOATS, 1, rebuilt(_name))
 
