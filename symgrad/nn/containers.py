@@ -10,7 +10,7 @@ from symgrad.nn.layer import Layer, unique_keys
 from symgrad.nn.layers import value_layer
 
 
-@dataclass(frozen=True, eq=False, init=False)
+@dataclass(frozen=True, eq=False, init=False, repr=False)
 class Sequential(Layer):
     """Layers one after the other. Plain functions such as T.relu may stand between them.
 
@@ -38,6 +38,12 @@ class Sequential(Layer):
         placed = ((layer.name or f"{layer.kind()}{i}", layer) for i, layer in enumerate(self.layers)
                   if isinstance(layer, Layer))
         return unique_keys(type(self), _first_of_each(placed))
+
+    def __repr__(self) -> str:
+        keys = {id(layer): f"{key}: " for key, layer in self.children().items()}
+        lines = [f"{keys.get(id(layer), '')}{layer!r}" for layer in self.layers]
+        title = f"Sequential {self.name}" if self.name else "Sequential"
+        return "\n".join([title, *lines]).replace("\n", "\n  ")
 
     def __len__(self) -> int:
         return len(self.layers)

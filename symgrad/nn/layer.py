@@ -16,6 +16,7 @@ import copyreg
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import MISSING, fields, is_dataclass
 from types import MappingProxyType
 from typing import Any, ClassVar
 
@@ -65,6 +66,13 @@ class Layer:
         """The layer applied to variables; `training` sets the mode for this call and everything inside it."""
         with _mode(training), sg.scope(self._scope_name()), _children_known(self):
             return self.forward(*inputs)
+
+    def __repr__(self) -> str:
+        """The class with its settings, leaving out those that are as usual."""
+        settings = [(f, getattr(self, f.name)) for f in fields(self) if f.init] if is_dataclass(self) else []
+        words = [repr(value) if f.default is MISSING else f"{f.name}={value!r}" for f, value in settings
+                 if value is not f.default and value != f.default]
+        return f"{type(self).__name__}({', '.join(words)})"
 
     def kind(self) -> str:
         """What the layer is called where nobody named it: conv2d, batchnorm, relu."""

@@ -16,7 +16,8 @@ from symgrad.nn.init import Initialiser, RngLike
 from symgrad.nn.layer import Layer
 
 Pair = int | tuple[int, int]
-value_layer = dataclass(frozen=True, eq=False)        # compared by identity: equal sizes, yet two layers
+# compared by identity: two layers of equal sizes are two layers
+value_layer = dataclass(frozen=True, eq=False, repr=False)
 
 
 def parameter(value: np.ndarray, name: str) -> Any:
