@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from ..graph.node import Node, is_leaf
@@ -67,14 +68,30 @@ def computed_here(group: Group, grouping: Grouping) -> list[Node]:
     return [n for n in order(group.stored, stop=lambda n: not values.is_here(n)) if values.is_here(n) and not is_leaf(n)]
 
 
-def distinct_outputs(outputs: Sequence[Node], copy: Callable[[Node], Node]) -> tuple[list[Node], list[int]]:
-    """(computed nodes without repetition, where each output is among them). Leaves are copied: callers own their results."""
+@dataclass(frozen=True)
+class Place:
+    """Where an output is found: result number `k`, seen under the sizes `dims`; `copied` when another output is the same array."""
+
+    k: int
+    dims: tuple
+    copied: bool
+
+
+def distinct_outputs(outputs: Sequence[Node], copy: Callable[[Node], Node]) -> tuple[list[Node], list[Place]]:
+    """(what is computed, without repetition; where each output is among it). A reshape is only another view of its result.
+
+    Leaves are copied: callers own their results.
+    """
     unique: dict[Node, int] = {}
     places = []
     for y in outputs:
-        y = copy(y) if is_leaf(y) else y
-        places.append(unique.setdefault(y, len(unique)))
+        base = y
+        while base.op.name == "reshape":
+            base = base.inputs[0]
+        base = copy(base) if is_leaf(base) else base
+        seen = base in unique
+        places.append(Place(unique.setdefault(base, len(unique)), y.dims, seen))
     return list(unique), places
 
 
-__all__ = ["NoTemplates", "distinct_outputs", "make_plan"]
+__all__ = ["NoTemplates", "Place", "distinct_outputs", "make_plan"]

@@ -64,17 +64,31 @@ class Function:
         self.receipts = collect_receipts(everything)
         self.executable = checking.checked(check, compile_graph(inputs, everything, backend), inputs, everything)
         self._assumptions = assumptions.collect(everything)
+        self._fast = getattr(self.executable, "fast", None) if not self._assumptions else None
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if self._fast is not None and not kwargs:
+            results = self._fast(args)
+            if results is not None:
+                return self._finish(results)
+        return self._finish(self._run(args, kwargs))
+
+    def _run(self, args: tuple, kwargs: Mapping[str, Any]) -> list[np.ndarray]:
+        """The way that converts and explains: for arguments that the native entry does not take as they are."""
         values = arguments.ordered(self.inputs, args, kwargs, self.name) if kwargs or len(args) != len(self.inputs) else args
         arrays = [arguments.converted(x, v, k) for k, (x, v) in enumerate(zip(self.inputs, values))]
         with self._lock:
             if self._assumptions:
                 assumptions.verify(self._assumptions, self.inputs, arrays)
-            results = self.executable(arrays)
+            return self.executable(arrays)
+
+    def _finish(self, results: list[np.ndarray]) -> Any:
+        """Store the updates and give the outputs their structure."""
+        if self.targets:
             for target, value in zip(self.targets, results[len(self.outputs):]):
                 target.replace(value)
-        return self.structure(results[:len(self.outputs)])
+            results = results[:len(self.outputs)]
+        return self.structure(results)
 
     def copy(self) -> Function:
         """The same function with shared values of its own."""

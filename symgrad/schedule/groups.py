@@ -73,9 +73,12 @@ def is_trivial_reshape(node: Node) -> bool:
 def group_nodes(outputs: Sequence[Node], is_template: Callable[[Node], bool], must_store: Callable[[Node], Sequence[Node]]) -> Grouping:
     """Group the graph. `must_store(node)` lists the operands that a node needs in memory."""
     nodes = [n for n in order(outputs) if not is_leaf(n)]
-    keys, levels = _levels(nodes, is_template, must_store)
+    needs = {n: [x for x in must_store(n) if not is_leaf(x)] for n in nodes}
+    demanded = {*outputs, *(x for n in nodes for x in needs[n]), *(x for n in nodes for x in n.deps[len(n.inputs):] if not is_leaf(x))}
+    templates = {n for n in nodes if is_template(n)}
+    keys, levels = _levels(nodes, templates, needs, demanded)
     pieces = _pieces(nodes, keys, levels)
-    return _store(nodes, outputs, keys, levels, pieces, is_template, must_store)
+    return _store(nodes, keys, levels, pieces, templates, demanded)
 
 
 def domain_of(node: Node) -> tuple:
@@ -83,27 +86,27 @@ def domain_of(node: Node) -> tuple:
     return node.inputs[0].dims if isinstance(node.op, Reduction) else node.dims
 
 
-def _levels(nodes: list[Node], is_template: Callable[[Node], bool], must_store: Callable) -> tuple[dict[Node, Any], dict[Node, int]]:
+def _levels(nodes: list[Node], templates: set[Node], needs: dict[Node, list[Node]], demanded: set[Node]
+            ) -> tuple[dict[Node, Any], dict[Node, int]]:
+    """Group key and level of every node. `after[x]` is the least level of another group that reads x."""
     keys: dict[Node, Any] = {}
     levels: dict[Node, int] = {}
+    after: dict[Node, int] = {}
     for node in nodes:
         operands = [x for x in node.deps if x in levels]
-        needs = set(must_store(node))
-        if is_template(node):
-            keys[node] = ("template", node.serial)
-            levels[node] = max((levels[x] for x in operands), default=-1) + 1
-            continue
-        own = ("loop", domain_of(node))
-        host = _host(node, operands, keys, levels)
-        if host is not None:
+        ready = max((after[x] for x in operands), default=0)
+        host = None if node in templates else _host(node, operands, keys, levels, after)
+        if node in templates:
+            keys[node], levels[node] = ("template", node.serial), ready
+        elif host is not None:
             keys[node], levels[node] = keys[host], levels[host]
-            continue
-        keys[node] = own
-        level = 0
-        for x in operands:
-            joined = keys[x] == own and x not in needs and _can_join(x, node)
-            level = max(level, levels[x] + (0 if joined else 1))
-        levels[node] = level
+        else:
+            own = ("loop", domain_of(node))
+            joined = {x for x in operands if keys[x] == own and x not in needs[node] and _can_join(x, node)}
+            keys[node] = own
+            levels[node] = max((levels[x] if x in joined else after[x] for x in operands), default=0)
+        # what is only ever read through an index is never computed by itself, so nobody waits for it
+        after[node] = ready if node.op.name in FREE and node not in demanded else levels[node] + 1
     return keys, levels
 
 
@@ -112,7 +115,7 @@ def _can_join(x: Node, node: Node) -> bool:
     return not isinstance(x.op, Reduction) and (is_elementwise(node) or isinstance(node.op, Reduction)) and x.dims == domain_of(node)
 
 
-def _host(node: Node, operands: list[Node], keys: dict[Node, Any], levels: dict[Node, int]) -> Node | None:
+def _host(node: Node, operands: list[Node], keys: dict[Node, Any], levels: dict[Node, int], after: dict[Node, int]) -> Node | None:
     """The operand in whose template's epilogue an elementwise node can run: it is the last to be ready and has the node's sizes."""
     if not is_elementwise(node):
         return None
@@ -120,9 +123,7 @@ def _host(node: Node, operands: list[Node], keys: dict[Node, Any], levels: dict[
     if not hosts:
         return None
     host = max(hosts, key=lambda x: levels[x])
-    if all(keys[x] == keys[host] or levels[x] < levels[host] for x in operands):
-        return host
-    return None
+    return host if all(keys[x] == keys[host] or after[x] <= levels[host] for x in operands) else None
 
 
 def _pieces(nodes: list[Node], keys: dict[Node, Any], levels: dict[Node, int]) -> dict[Node, int]:
@@ -136,37 +137,33 @@ def _pieces(nodes: list[Node], keys: dict[Node, Any], levels: dict[Node, int]) -
     return piece
 
 
-def _store(nodes: list[Node], outputs: Sequence[Node], keys: dict[Node, Any], levels: dict[Node, int], pieces: dict[Node, int],
-           is_template: Callable[[Node], bool], must_store: Callable) -> Grouping:
+def _store(nodes: list[Node], keys: dict[Node, Any], levels: dict[Node, int], pieces: dict[Node, int], templates: set[Node],
+           demanded: set[Node]) -> Grouping:
+    """From the outputs back: who reads each node decides whether it gets memory or is computed where it is read."""
     groups: dict[Any, Group] = {}
-    templates = {n.serial: n for n in nodes if is_template(n)}
+    anchors = {n.serial: n for n in templates}
     home: dict[Node, Group] = {}
     readers: dict[Node, dict[int, Group]] = {n: {} for n in nodes}
-    demanded = {*outputs, *(x for n in nodes for x in must_store(n) if not is_leaf(x))}
-    demanded.update(x for n in nodes for x in n.deps[len(n.inputs):] if not is_leaf(x))
     cost = inline_costs(nodes, demanded)
 
     def own_group(node: Node) -> Group:
         where = (keys[node], levels[node], pieces[node])
         if where not in groups:
-            template = templates.get(keys[node][1]) if keys[node][0] == "template" else None
-            domain = template.dims if template is not None else keys[node][1]
-            groups[where] = Group(where, levels[node], domain, template)
+            template = anchors.get(keys[node][1]) if keys[node][0] == "template" else None
+            groups[where] = Group(where, levels[node], template.dims if template is not None else keys[node][1], template)
         return groups[where]
 
     for node in reversed(nodes):
-        own = own_group(node)
-        users = readers[node]
+        own, users = own_group(node), readers[node]
         if not users and node not in demanded:
             continue                            # only its size is used
-        stored = node in demanded or not _inlinable(node, is_template) or _better_stored(node, own, users, cost)
-        places = [own] if stored else list(users.values())
+        stored = node in demanded or _is_stored(node, own, users, cost, templates)
         if stored:
             own.stored.append(node)
             home[node] = own
         for x in node.inputs:
             if not is_leaf(x):
-                readers[x].update((id(g), g) for g in places)
+                readers[x].update((id(g), g) for g in ([own] if stored or node in templates else list(users.values())))
     used = [g for g in groups.values() if g.stored]
     for g in used:
         g.stored.reverse()
@@ -174,8 +171,12 @@ def _store(nodes: list[Node], outputs: Sequence[Node], keys: dict[Node, Any], le
     return Grouping(used, home)
 
 
-def _inlinable(node: Node, is_template: Callable[[Node], bool]) -> bool:
-    return not is_template(node) and not isinstance(node.op, Reduction) and (is_elementwise(node) or node.op.name in MOVEMENT)
+def _is_stored(node: Node, own: Group, users: dict[int, Group], cost: dict[Node, float], templates: set[Node]) -> bool:
+    if node in templates:
+        return any(g is not own for g in users.values())
+    if isinstance(node.op, Reduction) or not (is_elementwise(node) or node.op.name in MOVEMENT):
+        return any(g is not own for g in users.values()) or isinstance(node.op, Reduction)
+    return _better_stored(node, own, users, cost)
 
 
 def _better_stored(node: Node, own: Group, users: dict[int, Group], cost: dict[Node, float]) -> bool:

@@ -26,6 +26,9 @@ from .contractions import Templates
 
 SPECIALISED = 4         # sizes a function is compiled for by themselves; more are served by kernels for any size
 KEPT = 64               # bindings kept per program
+RECYCLED = 1 << 16      # bytes from which result arrays are kept for the next call
+POOLED = 3              # arrays kept per output
+UNHELD = 3              # references that a pooled array has inside `recycled`: the pool, the loop, the argument
 LARGEST = 1 << 46       # bytes that no machine has: a product of sizes that went wrong
 
 
@@ -87,6 +90,17 @@ class Executable:
 
     def profile(self, arrays: Sequence[np.ndarray]) -> Any:
         return self._bound(arrays).profile(tuple(arrays))
+
+
+def recycled(pool: list[np.ndarray], shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """An array of the pool that only the pool refers to, or a new one, which joins it."""
+    for array in pool:
+        if sys.getrefcount(array) == UNHELD:
+            return array
+    array = np.empty(shape, dtype)
+    if len(pool) < POOLED:
+        pool.append(array)
+    return array
 
 
 class Program:
@@ -175,9 +189,12 @@ class Bound:
         self.code = driver.assemble(driver.Call(c.address, t.ctypes.data) for c, t in zip(program.compiled, self.tables))
         arguments = [*program.inputs, *self.shared, *plan.outputs]
         self.entry = driver.Entry([driver.Binding(x.dtype, self.shape(x), tuple(slots.get(x, ()))) for x in arguments], self.code)
-        self.spare: list[list[np.ndarray]] = [[] for _ in plan.outputs]
         self.call = self.entry.call
-        self.many = len(program.places) != len(plan.outputs)
+        self.pools: list[list[np.ndarray] | None] = [
+            [] if int(np.prod(shape)) * dtype.itemsize >= RECYCLED else None for shape, dtype in self.output_types]
+        # the common case: every output is its own array, as it was computed
+        self.direct = all(p.k == k and p.dims == plan.outputs[k].dims for k, p in enumerate(program.places))
+        self.output_shapes = [tuple(poly.evaluate(d, self.size_of) for d in p.dims) for p in program.places]
 
     def size_of(self, a: poly.Atom) -> int:
         return self.sizes[a]
@@ -197,22 +214,30 @@ class Bound:
                                               "check the sizes; reduce before broadcasting"))
 
     def outputs(self) -> list[np.ndarray]:
-        return [np.empty(shape, dtype) for shape, dtype in self.output_types]
+        """Arrays for the results: new ones, or large ones of an earlier call that nobody holds any more.
+
+        A fresh large array costs a page fault per 4 KiB; one that came back does not.
+        """
+        return [np.empty(shape, dtype) if pool is None else recycled(pool, shape, dtype)
+                for (shape, dtype), pool in zip(self.output_types, self.pools)]
 
     def fast(self, args: tuple) -> list[np.ndarray] | None:
         """The outputs, or None when an argument is not ready to use as it is."""
-        outs = [np.empty(shape, dtype) for shape, dtype in self.output_types]
+        outs = self.outputs()
         if self.call(*args, *[s.payload for s in self.shared], *outs):
             return None
-        return [outs[k] for k in self.program.places] if self.many else outs
+        return outs if self.direct else self.arranged(outs)
+
+    def arranged(self, outs: list[np.ndarray]) -> list[np.ndarray]:
+        """The results as the outputs were asked: reshaped, and copied where two outputs are one value."""
+        return [(outs[p.k].copy() if p.copied else outs[p.k]).reshape(shape) for p, shape in zip(self.program.places, self.output_shapes)]
 
     def __call__(self, args: tuple) -> list[np.ndarray]:
         while True:
             outs = self.outputs()
             code = self.call(*args, *[s.payload for s in self.shared], *outs)
             if code == 0:
-                places = self.program.places
-                return [outs[k] if places.index(k) == j else outs[k].copy() for j, k in enumerate(places)]
+                return outs if self.direct else self.arranged(outs)
             if code != driver.BUSY:
                 raise BackendError(f"argument {code - 1} was refused by the native entry after it was checked")
             time.sleep(1e-5)
