@@ -62,7 +62,7 @@ def tried(backend: str) -> tuple[str, str]:
         f = sg.function([x], sg.grad(T.sum(T.relu(x) * x), x), backend=backend)
         value = f(np.array([-1, 2, 3], "float32"))
     except Exception as error:                        # whatever a broken installation raises is the answer
-        return "no", f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+        return "no", " ".join(f"{type(error).__name__}: {error}".split())
     if not np.array_equal(value, np.array([0, 4, 6], "float32")):
         return "WRONG", f"the gradient of sum(relu(x) * x) at (-1, 2, 3) came out as {value}"
     return "works", f"first result after {seconds(time.perf_counter() - start)}"
