@@ -15,7 +15,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-__all__ = ["copy_micro", "dot_micro", "tile_micro", "transpose_micro"]
+__all__ = ["copy_micro", "dot_micro", "tile_micro", "transpose_micro", "unpool_micro"]
 
 I64, I32, I1 = ir.IntType(64), ir.IntType(32), ir.IntType(1)
 
@@ -161,6 +161,52 @@ def transpose_micro(dtype: str, lanes: int, lines: int, *, end: int, last: int =
             block(_int(end), [], last)
 
     return _intrinsic(emit, pointers=2, sizes=2)
+
+
+def unpool_micro(dtype: str, lanes: int, count: int, *, x_row: int, y_row: int):
+    """The gradient `mk(x, g, y)` of 2x2 max pooling for one line of `count` windows: rows 0 and 1 of y from those of x.
+
+    y[r*y_row + 2*q + s] = g[q] where x[r*x_row + 2*q + s] is the first maximum of window q, or its last NaN, else 0.
+    y is written in whole vectors.
+    """
+    def emit(b: ir.IRBuilder, x, g, y) -> None:
+        vec = _Vectors(b, dtype, lanes)
+        even, odd = range(0, 2 * lanes, 2), range(1, 2 * lanes, 2)
+        low = [lane for i in range(lanes // 2) for lane in (i, lanes + i)]
+        high = [lane + lanes // 2 for lane in low]
+
+        def take(candidate, best):
+            greater = b.fcmp_ordered(">", candidate, best)
+            return b.or_(greater, b.fcmp_unordered("uno", candidate, candidate))
+
+        def windows(q, nothing: list, exist: int = lanes) -> list:
+            x_at, y_at = vec.at(x, b.mul(q, _int(2))), vec.at(y, b.mul(q, _int(2)))
+            cells = []
+            for row in (0, x_row):
+                first = vec.load(x_at, row, min(2 * exist, lanes))
+                second = vec.load(x_at, row + lanes, 2 * exist - lanes) if 2 * exist > lanes else vec.zero
+                cells += [vec.shuffle(first, second, even), vec.shuffle(first, second, odd)]
+            best, takes = cells[0], []
+            for cell in cells[1:]:
+                takes.append(take(cell, best))
+                best = b.select(takes[-1], cell, best)
+            rest, shares = vec.load(vec.at(g, q), 0, exist), []
+            for taken in reversed(takes):
+                shares.append(b.select(taken, rest, vec.zero))
+                rest = b.select(taken, vec.zero, rest)
+            a_, b_, c_, d_ = rest, *reversed(shares)
+            for row, left, right in ((0, a_, b_), (y_row, c_, d_)):
+                vec.store(y_at, row, vec.shuffle(left, right, low))
+                if 2 * exist > lanes:
+                    vec.store(y_at, row + lanes, vec.shuffle(left, right, high))
+            return nothing
+
+        full = count - count % lanes
+        _loop(b, _int(0), _int(full), lanes, [], windows)
+        if count > full:
+            windows(_int(full), [], count - full)
+
+    return _intrinsic(emit, pointers=3, sizes=0)
 
 
 class _Vectors:

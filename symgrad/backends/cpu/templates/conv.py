@@ -18,7 +18,8 @@ from symgrad.backends.cpu.templates.gemm import Gemm, Operand, gemm
 
 __all__ = ["Conv", "conv_forward", "conv_grad_input"]
 
-TILE_ELEMENTS, REDUCED_TAPS = 49152, 288     # of one block: outputs kept in L2, weights of a row kept in L1
+# Of one block: bytes of a channel's positions, outputs (they stay in L2), weights of one filter (a tile's stay in L1).
+LINE_BYTES, TILE_ELEMENTS, REDUCED_TAPS = 2048, 32768, 288
 Pair = tuple[int, int]
 
 
@@ -239,7 +240,7 @@ def _correlate(dtype: str, source: str, batch: int, groups: int, depth: int, fil
     out, lanes, item = Writer(), target.lanes(dtype), ITEM_BYTES[dtype]
     planes = _Planes(vertical, horizontal, lanes)
     pitch, lines = planes.pitch, vertical.outputs
-    block = max(1, min(lines, round(4096 // item / pitch)))
+    block = max(1, min(lines, round(LINE_BYTES // item / pitch)))
     block = -(-lines // -(-lines // block))             # a ragged last block would compute a whole block of garbage
     positions = (block - 1) * pitch + horizontal.outputs
     rows, vectors = choose_tile(filters, positions, lanes, target.registers)

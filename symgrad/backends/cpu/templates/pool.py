@@ -1,0 +1,166 @@
+"""Max pooling over NCHW images and its gradient to the input.
+
+Padding holds no candidates. NaN counts as greater than every number. The gradient of an output goes to the first maximum
+of its window in row-major order (to the last NaN if there are any), found again from x: no index tensor is stored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from symgrad.backends.cpu.templates import Epilogue, Target, TemplateText, Writer, host_target, sum_text
+
+__all__ = ["Pool", "max_pool_backward", "max_pool_forward"]
+
+Pair = tuple[int, int]
+UNROLLED_WINDOW = 9     # candidates that are compared in one expression
+
+
+@dataclass(frozen=True)
+class Pool:
+    """The forward problem: x (n, c, h, w), windows (r, s) -> y (n, c, p, q), all contiguous.
+
+    padding is ((top, bottom), (left, right)). `x` and `g` are the pointers in use; g is the cotangent (n, c, p, q).
+    """
+
+    dtype: str
+    n: int
+    c: int
+    h: int
+    w: int
+    r: int
+    s: int
+    stride: Pair
+    padding: tuple[Pair, Pair] = ((0, 0), (0, 0))
+    dilation: Pair = (1, 1)
+    x: str = "p0"
+    g: str = "p1"
+
+    @property
+    def p(self) -> int:
+        return max((self.h + sum(self.padding[0]) - self.dilation[0] * (self.r - 1) - 1) // self.stride[0] + 1, 0)
+
+    @property
+    def q(self) -> int:
+        return max((self.w + sum(self.padding[1]) - self.dilation[1] * (self.s - 1) - 1) // self.stride[1] + 1, 0)
+
+    @property
+    def padded(self) -> bool:
+        return self.padding != ((0, 0), (0, 0))
+
+    @property
+    def tiles(self) -> bool:
+        """Whether the windows are 2x2 and do not overlap."""
+        return (self.r, self.s, self.stride, self.padded, self.dilation) == (2, 2, (2, 2), False, (1, 1))
+
+
+def max_pool_forward(problem: Pool, epilogue: Epilogue) -> TemplateText:
+    """The text of the pooling; the epilogue gets (n, c, p, q) indices."""
+    out, o = Writer(), problem
+    with _planes(out, o), out.loop("p", o.p):
+        if not o.padded and o.r * o.s <= UNROLLED_WINDOW:
+            out.add(f"row = image + {sum_text(('p', o.stride[0] * o.w))}")
+            cells = [(r * o.dilation[0] * o.w + s * o.dilation[1]) for r in range(o.r) for s in range(o.s)]
+            value = _tree(f"maximum_{o.dtype}", [f"{o.x}[{sum_text('row', ('q', o.stride[1]), at)}]" for at in cells])
+        else:
+            line = out.buffer(o.dtype, o.q)
+            with out.loop("q", o.q):
+                out.add(f"{line}[q] = lit_{o.dtype}('-inf')")
+            with _candidates(out, o):
+                out.add(f"{line}[q] = maximum_{o.dtype}({line}[q], {o.x}[image + pixel])")
+            value = f"{line}[q]"
+        with out.loop("q", o.q):
+            out.add(f"value = {value}", *epilogue(("n", "channel", "p", "q"), "value"))
+    return out.text()
+
+
+def max_pool_backward(problem: Pool, epilogue: Epilogue, *, target: Target | None = None) -> TemplateText:
+    """The text of the gradient to x from `x` and `g`; the epilogue gets (n, c, h, w) indices and the cotangent of x."""
+    out = Writer()
+    if problem.tiles:
+        _emit_tiles(out, problem, epilogue, (target or host_target()).lanes(problem.dtype))
+    else:
+        _emit_scatter(out, problem, epilogue)
+    return out.text()
+
+
+@contextmanager
+def _planes(out: Writer, o: Pool) -> Iterator[None]:
+    """Loops over n and channel; `image` and `pooled` are where the image and its outputs start."""
+    with out.loop("n", o.n), out.loop("channel", o.c):
+        out.add(f"image = (n * {o.c} + channel) * {o.h * o.w}", f"pooled = (n * {o.c} + channel) * {o.p * o.q}")
+        yield
+
+
+@contextmanager
+def _candidates(out: Writer, o: Pool) -> Iterator[None]:
+    """Loops over window cells and outputs q of line p: candidate `pixel` of the image lies inside it."""
+    (top, _), (left, _) = o.padding
+    step = o.stride[1]
+    with out.loop("r", o.r):
+        out.add(f"row = {sum_text(('p', o.stride[0]), ('r', o.dilation[0]), -top)}")
+        with out.block(f"if row >= 0 and row < {o.h}:"), out.loop("s", o.s):
+            out.add(f"column = {sum_text(('s', o.dilation[1]), -left)}",
+                    f"first = (max(-column, 0) + {step - 1}) // {step}",
+                    f"past = min((max({o.w} - column, 0) + {step - 1}) // {step}, {o.q})")
+            with out.block("for q in range(first, past):"):
+                out.add(f"pixel = row * {o.w} + column + {sum_text(('q', step))}")
+                yield
+
+
+def _tree(function: str, values: list[str]) -> str:
+    """The values combined in pairs, then pairs of pairs, so that the calls do not wait for one another."""
+    while len(values) > 1:
+        values = [f"{function}({', '.join(values[k:k + 2])})" if k + 1 < len(values) else values[k]
+                  for k in range(0, len(values), 2)]
+    return values[0]
+
+
+def _takes(dtype: str, candidate: str, best: str) -> str:
+    """Whether a candidate replaces the best one before it."""
+    return f"logor_bool(gt_{dtype}({candidate}, {best}), isnan_{dtype}({candidate}))"
+
+
+def _emit_tiles(out: Writer, o: Pool, epilogue: Epilogue, lanes: int) -> None:
+    """Non-overlapping 2x2 windows: the two rows under a line of windows at a time, by selection alone."""
+    pitch = o.w + 2 * lanes                         # the last vectors overrun
+    lines = out.buffer(o.dtype, 2 * pitch)
+    with _planes(out, o), out.loop("p", -(-o.h // 2)):
+        if o.p and o.q:
+            mk = out.micro(f"unpool_micro({o.dtype!r}, {lanes}, {o.q}, x_row={o.w}, y_row={pitch})")
+            with out.block(f"if p < {o.p}:"):
+                out.add(f"{mk}(advance({o.x}, image + p * {2 * o.w}), advance({o.g}, pooled + p * {o.q}), {lines})")
+        if o.h % 2 or not o.q:                      # an odd last row is in no window, nor is an odd last column
+            with out.block(f"if p == {o.p}:" if o.q else "if True:"), out.loop("w", o.w):
+                out.add(f"{lines}[w] = lit_{o.dtype}(0.0)", f"{lines}[{pitch} + w] = lit_{o.dtype}(0.0)")
+        if o.w % 2:
+            out.add(f"{lines}[{o.w - 1}] = lit_{o.dtype}(0.0)", f"{lines}[{pitch + o.w - 1}] = lit_{o.dtype}(0.0)")
+        with out.block(f"for half in range(min(2, {o.h} - 2*p)):"):
+            out.add("h = 2*p + half")
+            with out.loop("w", o.w):
+                out.add(f"value = {lines}[half*{pitch} + w]", *epilogue(("n", "channel", "h", "w"), "value"))
+
+
+def _emit_scatter(out: Writer, o: Pool, epilogue: Epilogue) -> None:
+    """Any windows: finds the winners of a line of outputs, then adds their cotangents into a plane."""
+    plane, best, winner = out.buffer(o.dtype, o.h * o.w), out.buffer(o.dtype, o.q), out.buffer("int32", o.q)
+    with _planes(out, o):
+        with out.loop("pixel", o.h * o.w):
+            out.add(f"{plane}[pixel] = lit_{o.dtype}(0.0)")
+        with out.loop("p", o.p):
+            with out.loop("q", o.q):
+                out.add(f"{best}[q] = lit_{o.dtype}('-inf')", f"{winner}[q] = lit_int32(-1)")
+            with _candidates(out, o):
+                out.add(f"candidate = {o.x}[image + pixel]",
+                        f"take = logor_bool({_takes(o.dtype, 'candidate', f'{best}[q]')}, "
+                        f"lt_int32({winner}[q], lit_int32(0)))",
+                        f"{best}[q] = where_{o.dtype}(take, candidate, {best}[q])",
+                        f"{winner}[q] = where_int32(take, index_to_int32(pixel), {winner}[q])")
+            with out.loop("q", o.q):
+                out.add(f"pixel = cast_int32_int64({winner}[q])")
+                with out.block("if pixel >= 0:"):       # a window may lie in the padding as a whole
+                    out.add(f"{plane}[pixel] = {plane}[pixel] + {o.g}[pooled + p * {o.q} + q]")
+        with out.loop("h", o.h), out.loop("w", o.w):
+            out.add(f"value = {plane}[h * {o.w} + w]", *epilogue(("n", "channel", "h", "w"), "value"))
