@@ -276,9 +276,8 @@ class AvgPool(_Pool):
 
     def numpy(self, x, *, kernel_size, stride, padding, ceil_mode, count_include_pad):
         axes = tuple(range(-self.rank, 0))
-        facts = (kernel_size, stride, padding, (1,) * self.rank, ceil_mode)
-        total = _windows(x, *facts, 0).sum(axis=axes, dtype=x.dtype)
-        return total / _window_counts(x.shape[-self.rank:], *facts, count_include_pad).astype(x.dtype)
+        total = _windows(x, kernel_size, stride, padding, (1,) * self.rank, ceil_mode, 0).sum(axis=axes, dtype=x.dtype)
+        return total / _window_counts(x.shape[-self.rank:], kernel_size, stride, padding, ceil_mode, count_include_pad).astype(x.dtype)
 
     def vjp(self, g, y, x, **attrs):
         return (make(avg_pool_grad, [g], shape=x.dims, **attrs),)
@@ -290,13 +289,16 @@ class AvgPool(_Pool):
         return make(self, [cast(x, dtypes.as_float(x.dtype))], **attrs, count_include_pad=bool(count_include_pad))
 
 
-def _window_counts(sizes: tuple, kernel_size: tuple, stride: tuple, padding: Pairs, dilation: tuple, ceil_mode: bool,
-                  count_include_pad: bool) -> np.ndarray:
+def _window_counts(sizes: tuple, kernel_size: tuple, stride: tuple, padding: Pairs, ceil_mode: bool, count_include_pad: bool) -> np.ndarray:
     """In NumPy: how many elements each window averages."""
-    ones = np.ones(sizes)
-    if count_include_pad:
-        ones, padding = padded(ones, padding, 1), ((0, 0),) * len(sizes)
-    return _windows(ones, kernel_size, stride, padding, dilation, ceil_mode, 0).sum(axis=tuple(range(-len(sizes), 0)))
+    total = np.ones(())
+    for n, k, s, (before, after) in zip(sizes, kernel_size, stride, padding):
+        starts = np.arange(output_size(n, k, s, (before, after), 1, ceil_mode)) * s - before
+        ends = np.minimum(starts + k, n + after)
+        if not count_include_pad:
+            starts, ends = np.maximum(starts, 0), np.minimum(ends, n)
+        total = np.multiply.outer(total, ends - starts)
+    return total
 
 
 class AvgPoolGrad(_Pool):
@@ -322,7 +324,7 @@ class AvgPoolGrad(_Pool):
     def numpy(self, g, *, shape, kernel_size, stride, padding, ceil_mode, count_include_pad):
         n = len(kernel_size)
         sizes = shape[len(shape) - n:]
-        counts = _window_counts(sizes, kernel_size, stride, padding, (1,) * n, ceil_mode, count_include_pad)
+        counts = _window_counts(sizes, kernel_size, stride, padding, ceil_mode, count_include_pad)
         share = g / counts.astype(g.dtype)
         out = np.zeros(shape, dtype=g.dtype)
         for o in np.ndindex(*counts.shape):

@@ -179,17 +179,21 @@ def _polynomial(coefficients, w: Node) -> Node:
 
 @op_from_graph(vjp=lambda g, y, x: g * (math.sqrt(math.pi) / 2) * exp(y * y))
 def erfinv(x):
-    """The inverse of erf: +-inf at +-1, NaN outside. Giles' approximation, polished by Newton steps."""
+    """The inverse of erf: +-inf at +-1, NaN outside. Giles' approximation, polished by Halley's steps."""
     x = _float(x)
     inside = absolute(x) < 1
     safe = where(inside, x, number(0, x))
     w = -log1p(-safe * safe)
     y = safe * where(w < 5, _polynomial(_CENTRE, w - 2.5), _polynomial(_TAIL, sqrt(e.maximum(w, 5)) - 3))
+    # beyond the range of his fit: the first terms of the asymptotic series of erfc
+    far = e.maximum(math.log(2 / math.pi) - 2 * log(1 - absolute(safe)), 8)
+    y = where(w < 14, y, e.copysign(sqrt((far - log(far)) / 2), y))
     for _ in range(1 if x.dtype == "float32" else 3):
         # the error is measured from the nearer end, where erf itself has no digits left
         side = e.copysign(number(1, x), y)
         error = where(absolute(y) < 1, erf(y) - safe, side * ((1 - absolute(safe)) - erfc(absolute(y))))
-        y = y - error * (math.sqrt(math.pi) / 2) * exp(y * y)
+        step = error * (math.sqrt(math.pi) / 2) * exp(y * y)
+        y = y - step / (1 + y * step)
     edge = where(equal(absolute(x), 1), e.copysign(number(math.inf, x), x), number(math.nan, x))
     return where(inside, y, edge)
 
