@@ -14,7 +14,7 @@ import symgrad.tensor as T
 from symgrad.base import poly
 from symgrad.graph.node import make, new_input
 from symgrad.graph.types import Type
-from symgrad.ops import create, index, reduce, shape, sort
+from symgrad.ops import bounds, create, index, reduce, shape, sort
 from symgrad.ops.row import ROWS
 
 BACKENDS = ["reference", pytest.param("cpu", marks=pytest.mark.skipif(
@@ -444,15 +444,42 @@ def test_an_index_known_to_lie_outside_fails_on_the_users_line(bad):
     assert isinstance(error.value, IndexError)
 
 
-@pytest.mark.parametrize("key", [lambda x, i: x[i], lambda x, i: x[:, i], lambda x, i: T.take_along_axis(x, i[None], 1), lambda x, i: T.set_subtensor(x[i], 0)])
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_an_index_found_outside_at_the_call_is_an_error(key, backend):
+@pytest.mark.parametrize("key", [lambda x, i: x[i], lambda x, i: x[:, i], lambda x, i: T.take_along_axis(x, i[None], 1),
+                                 lambda x, i: T.set_subtensor(x[i], 0)])
+def test_an_index_found_outside_at_the_call_is_an_error(key):
     x, i = T.tensor("x", (3, 3)), T.vector("i", "int64")
-    f = sg.function([x, i], key(x, i), backend=backend)
+    f = sg.function([x, i], key(x, i), backend="reference")
     f(np.zeros((3, 3), "float32"), np.array([2, -3]))
     for wrong in (3, -4):
         with pytest.raises(IndexError):
             f(np.zeros((3, 3), "float32"), np.array([0, wrong]))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_conditions_that_find_indices_outside(backend):
+    x, i = T.matrix("x"), T.vector("i", "int64")
+    y = x[:, i] + T.take_along_axis(x, T.expand_dims(i, 1), 0)[0, 0]
+    checks = bounds.out_of_range([y])
+    assert [node.op.name for node, _ in checks] == ["gather", "take_along_axis"]
+    f = sg.function([x, i], [c for _, c in checks], backend=backend)
+    for indices, want in (([1, -2, 0], [False, False]), ([-3, 0, 2], [False, True]), ([3, 0, 0], [True, True]), ([], [False, False])):
+        assert [bool(v) for v in f(np.zeros((2, 3), "float32"), np.array(indices, "int64"))] == want
+    assert isinstance(bounds.refusal(checks[0][0]), IndexError)
+
+
+def test_indices_known_to_lie_inside_need_no_check():
+    x, n = T.tensor("x", (5, 4)), T.tensor("n", ("n", 4))
+    i = T.vector("i", "int64")
+    safe = [x[T.argmax(x, 0)], T.topk(n, 2)[0], T.pad(x, 3, "reflect"), T.pad(x, 1, "wrap"), T.take(x, i, 0, mode="wrap"), x[T.clip(i, 0, 4)], x[T.minimum(abs(i) * 0, 3) * 0 % 5],
+            n[T.arange(n.shape[0])], n[T.argmin(n, 0)], x[T.where(i > 0, 1, -1)], T.take(n, i, 0, mode="wrap"), n[:-1], T.sort(n, 0)]
+    assert bounds.out_of_range(safe) == []
+    assert [node.op.name for node, _ in bounds.out_of_range([x[i], x[T.clip(i, 0, 5)], n[[0, 1]]])] == ["gather"] * 3
+
+
+def test_positions_to_check_at_the_call():
+    x = T.tensor("x", ("n", 4))
+    n = x.dims[0]
+    assert [(k, size) for _, k, size in bounds.positions([x[2], x[-3], x[:, 1], x[1:]])] == [(2, n), (n - 3, n)]
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

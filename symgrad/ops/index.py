@@ -3,7 +3,8 @@
 Reading is `subtensor` (slices, positions, new axes: ops/shape.py) or `gather` (index arrays too). Writing is `index_set` and
 `index_add`, copies of x with that part replaced or incremented; gather and index_add are each other's adjoint.
 Indices count from the end when negative. One outside its axis is an error: where the sizes are known, at the user's line;
-else at the call, which is what `bounds_checked` and `sizes_checked` of a row are for. `at` never reads outside, whatever it is given.
+else at the call, which is what `bounds_checked` and `sizes_checked` of a row are for (see ops/bounds.py). `at` never reads outside,
+whatever it is given.
 """
 
 from __future__ import annotations
@@ -24,12 +25,8 @@ from ..loops.ir import E, View
 from .create import arange, zeros_like
 from .elementwise import clip, equal, greater_equal, maximum, minimum, number, remainder, where
 from .row import ROWS, STOP, Row, as_tensor, broadcast_index, cast, normalize_axis, promoted, sample
-from .shape import (Items, as_size, basic_dims, basic_source, basic_target, broadcast_arrays, broadcast_to, common_dims, expand_dims, flatten, full_item,
+from .shape import (BoundsError, Items, as_size, basic_dims, basic_source, basic_target, broadcast_arrays, broadcast_to, check_positions, common_dims, expand_dims, flatten, full_item,
                     ints_inside, numpy_items, pad_constant, reshape, shape_tuple, slice_item, source_axes, stack, subtensor, unflatten, zeros_of)
-
-
-class BoundsError(ShapeError, IndexError):
-    """An index outside its axis, or more indices than axes."""
 
 
 # --------------------------------------------------------------------------------------- reading a key
@@ -207,6 +204,7 @@ class Gather(Row):
                sample((3,), _rows, dtypes=("int64", "uint8", "bool"), low=0, high=2, items=(("array",),), place=0, grad=False)]
 
     def infer(self, x: Type, *arrays: Type, items: Items, place: int) -> Type:
+        check_positions(items, x.dims)
         return Type(x.dtype, _part_dims(items, place, *arrays))
 
     def at(self, i: tuple, x: View, *arrays: View, items: Items, place: int) -> E:
@@ -218,7 +216,7 @@ class Gather(Row):
         return ir.cond(inside, x[tuple(source)], ir.literal(0, x.dtype))
 
     def numpy(self, x, *arrays, items, place):
-        part = x[numpy_items(items, arrays)]
+        part = x[numpy_items(items, x.shape, arrays)]
         n = np.broadcast(*arrays).ndim
         return np.ascontiguousarray(_moved(part, n, _numpy_place(items), place))
 
@@ -257,6 +255,7 @@ class Scatter(Row):
                sample((3,), (4,), _rows, dtypes=("int64", "uint8"), low=0, high=5, items=(("array",),), place=0, grad=False)]
 
     def infer(self, x: Type, v: Type, *arrays: Type, items: Items, place: int) -> Type:
+        check_positions(items, x.dims)
         return x
 
     def at(self, i: tuple, x: View, v: View, *arrays: View, items: Items, place: int) -> E:
@@ -288,7 +287,7 @@ class Scatter(Row):
         return inside, tuple(target), v[j]
 
     def numpy(self, x, v, *arrays, items, place):
-        out, where_ = x.copy(), numpy_items(items, arrays)
+        out, where_ = x.copy(), numpy_items(items, x.shape, arrays)
         if arrays:
             v = _moved(v, np.broadcast(*arrays).ndim, place, _numpy_place(items))
         if self.accumulate:
@@ -548,16 +547,20 @@ def pad(x, pad_width, mode="constant", constant_values=0):
 
 def _bounce(k: Node, last: Any) -> Node:
     """k reflected between 0 and last."""
-    period = maximum(2 * last, 1)
-    k = remainder(k, period)
-    return minimum(k, 2 * last - k)
+    k = remainder(k, maximum(2 * last, 1))
+    return minimum(minimum(k, 2 * last - k), last)                 # the outer one says what the inner one implies
+
+
+def _bounce_twice(k: Node, n: Any) -> Node:
+    """0 .. n-1 and back again for k in 0 .. 2n-1."""
+    return minimum(minimum(k, 2 * n - 1 - k), n - 1)
 
 
 _MIRRORS = {
     "edge": lambda k, n: clip(k, 0, n - 1),
     "wrap": lambda k, n: remainder(k, n),
     "reflect": lambda k, n: _bounce(k, n - 1),
-    "symmetric": lambda k, n: minimum(remainder(k, 2 * n), 2 * n - 1 - remainder(k, 2 * n)),
+    "symmetric": lambda k, n: _bounce_twice(remainder(k, 2 * n), n),
 }
 
 

@@ -18,6 +18,10 @@ from ..loops.ir import E, View
 from .row import ROWS, STOP, Row, as_tensor, broadcast_index, normalize_axes, normalize_axis, promoted, sample
 
 
+class BoundsError(ShapeError, IndexError):
+    """An index outside its axis, or more indices than axes."""
+
+
 # ------------------------------------------------------------------------------- sizes as values
 class SizeOf(Row):
     """The size of an axis, as an int64 scalar."""
@@ -309,9 +313,7 @@ class Stack(Row):
         return np.stack(xs, axis=axis)
 
     def vjp(self, g, y, *xs, axis):
-        parts = [subtensor(g, tuple(("slice", 0, 1, d) if k != axis else ("int", n) for k, d in enumerate(g.dims)))
-                 for n in range(len(xs))]
-        return tuple(parts)
+        return tuple(unstack(g, axis))
 
     def __call__(self, *xs, axis=0):
         xs = xs[0] if len(xs) == 1 and not isinstance(xs[0], Node) else xs
@@ -399,6 +401,15 @@ def source_axes(items: Items) -> list[tuple[int, tuple]]:
     return list(enumerate(item for item in items if item[0] != "new"))
 
 
+def check_positions(items: Items, dims: Sequence[Any]) -> None:
+    """Raises BoundsError for a single position that is known to lie outside its axis."""
+    for axis, item in source_axes(items):
+        if item[0] == "int" and isinstance(item[1], int) and isinstance(dims[axis], int) and not 0 <= item[1] < dims[axis]:
+            k = item[1] if item[1] >= 0 else item[1] - dims[axis]
+            raise BoundsError(four_parts(f"index {k} on axis {axis}", f"size {dims[axis]} there",
+                                         attempt=f"indices from {-dims[axis]} to {dims[axis] - 1}"))
+
+
 def basic_dims(items: Items) -> tuple:
     """The sizes that slices and new axes give, in order."""
     return tuple(1 if item[0] == "new" else item[3] for item in items if item[0] in ("new", "slice"))
@@ -451,8 +462,9 @@ def basic_target(i: Sequence[Any], items: Items, dims: Sequence[Any]) -> tuple[E
     return ir.both(*conditions), tuple(part)
 
 
-def numpy_items(items: Items, arrays: Sequence[np.ndarray] = ()) -> tuple:
-    """The items as an index for NumPy, sizes being ints by now."""
+def numpy_items(items: Items, dims: Sequence[int], arrays: Sequence[np.ndarray] = ()) -> tuple:
+    """The items as an index for NumPy into an array of these dims, sizes being ints by now."""
+    check_positions(items, dims)
     rest = iter(arrays)
     out: list[Any] = []
     for item in items:
@@ -474,13 +486,14 @@ class Subtensor(Row):
     public = False
 
     def infer(self, x: Type, *, items: Items) -> Type:
+        check_positions(items, x.dims)
         return Type(x.dtype, basic_dims(items))
 
     def at(self, i: tuple, x: View, *, items: Items) -> E:
         return ir.cond(ints_inside(items, x.dims), x[basic_source(i, items)], ir.literal(0, x.dtype))
 
     def numpy(self, x, *, items):
-        return np.ascontiguousarray(x[numpy_items(items)]).reshape(basic_dims(items))
+        return np.ascontiguousarray(x[numpy_items(items, x.shape)]).reshape(basic_dims(items))
 
     def vjp(self, g, y, x, *, items):
         return (ROWS["index_set"].raw(zeros_of(x), g, items),)
@@ -508,6 +521,16 @@ def slice_axis(x: Node, axis: int, start: Any, size: Any, step: int = 1) -> Node
     if item == full_item(x.dims[axis]):
         return x
     return subtensor(x, tuple(item if k == axis else full_item(d) for k, d in enumerate(x.dims)))
+
+
+def unstack(x, axis=0):
+    """A list of the parts of x along an axis of known size, without that axis."""
+    x = as_tensor(x)
+    axis = normalize_axis(axis, x.ndim, "unstack")
+    if not isinstance(x.dims[axis], int):
+        raise ShapeError(four_parts(f"unstack along axis {axis}", f"{x._type}: its size is not known", show(user_line()), "sg.scan"))
+    items = [full_item(d) for d in x.dims]
+    return [subtensor(x, (*items[:axis], ("int", k), *items[axis + 1:])) for k in range(x.dims[axis])]
 
 
 def split_at(x: Node, sizes: Sequence[Any], axis: int) -> list[Node]:
@@ -547,6 +570,17 @@ def array_split(x, indices_or_sections, axis=0):
         _, start, step, length = slice_item(slice(low, high), size)
         parts.append(slice_axis(x, axis, start, length, step))
     return parts
+
+
+def hsplit(x, indices_or_sections):
+    """`split` along axis 1, or along axis 0 of a vector."""
+    x = as_tensor(x)
+    return split(x, indices_or_sections, 1 if x.ndim > 1 else 0)
+
+
+def vsplit(x, indices_or_sections):
+    """`split` along axis 0."""
+    return split(x, indices_or_sections, 0)
 
 
 def flip(x, axis=None):
@@ -685,6 +719,9 @@ def moveaxis(x, source, destination):
     for place, axis in sorted(zip(places, sources)):
         order.insert(place, axis)
     return transpose(x, order) if x.ndim else x
+
+
+permute_dims = transpose
 
 
 def swapaxes(x, axis1, axis2):
@@ -836,5 +873,5 @@ def trace(x, offset=0, axis1=0, axis2=1):
 
 __all__ = ["array_split", "as_shape", "as_size", "atleast_1d", "atleast_2d", "atleast_3d", "broadcast_arrays", "broadcast_to",
            "column_stack", "concat", "concatenate", "diag", "diagonal", "diff", "dstack", "expand_dims", "flip", "fliplr", "flipud",
-           "hstack", "matrix_transpose", "moveaxis", "ravel", "repeat", "reshape", "roll", "rot90", "shape_tuple", "split", "squeeze",
-           "stack", "swapaxes", "tile", "trace", "transpose", "vstack"]
+           "hsplit", "hstack", "matrix_transpose", "moveaxis", "permute_dims", "ravel", "repeat", "reshape", "roll", "rot90", "shape_tuple", "split", "squeeze",
+           "stack", "swapaxes", "tile", "trace", "transpose", "unstack", "vsplit", "vstack"]
