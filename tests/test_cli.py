@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 import symgrad as sg
 import symgrad.tensor as T
 from symgrad.cli import size
-from symgrad.cli.main import app
+from symgrad.cli.main import app, main
 from symgrad.cli.saliency import parsed_size
 from symgrad.cli.text import seconds, table
 from symgrad.saliency.png import decode_png, write_png
@@ -76,6 +76,16 @@ def test_saliency_names_its_methods_when_one_is_unknown(tmp_path, photo):
     arguments = ["saliency", str(tmp_path / "model.py"), str(photo), "--method", "magic"]
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 2 and "guided_backprop" in result.output
+
+
+def test_mistakes_end_in_one_message(tmp_path, photo, monkeypatch, capsys):
+    (tmp_path / "model.py").write_text(
+        "import symgrad.tensor as T\nmodel = lambda x: T.tanh(x).mean(axis=(2, 3))\n")
+    monkeypatch.setattr(sys, "argv", ["symgrad", "saliency", str(tmp_path / "model.py"), str(photo)])
+    with pytest.raises(SystemExit) as exit:
+        main()
+    message = capsys.readouterr().err
+    assert exit.value.code == 1 and message.startswith("UnusedOverrideError") and "Traceback" not in message
 
 
 def test_explain_reports_each_function(tmp_path):

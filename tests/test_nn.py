@@ -149,7 +149,7 @@ def test_updates_of_a_model_that_never_trained_raise():
 
 class Mode(sg.nn.Layer):
     def forward(self, x):
-        return x + float(sg.nn.layer.training())
+        return x + float(sg.nn.training())
 
 
 def test_training_mode_nests_and_ends(rng):

@@ -6,7 +6,7 @@ Built with the public names of symgrad only, so everything here is also an examp
 from symgrad.nn import init
 from symgrad.nn.containers import Residual, Sequential
 from symgrad.nn.init import seed
-from symgrad.nn.layer import Layer, train_mode, updates
+from symgrad.nn.layer import Layer, train_mode, training, updates
 from symgrad.nn.layers import (
     ELU,
     GELU,
@@ -33,5 +33,5 @@ __all__ = [
     "Activation", "AvgPool2D", "BatchNorm", "Conv2D", "Dense", "ELU", "Embedding", "Flatten", "GELU",
     "GlobalAvgPool", "Layer", "LayerNorm", "LeakyReLU", "MaxPool2D", "ReLU", "Residual", "Sequential", "SiLU",
     "Sigmoid", "Softmax", "Softplus", "Tanh", "count", "init", "load", "save", "seed", "train_mode",
-    "updates",
+    "training", "updates",
 ]

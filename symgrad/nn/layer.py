@@ -59,7 +59,7 @@ class Layer:
     buffers: ClassVar[tuple[str, ...]] = ()
 
     def forward(self, *inputs: Any) -> Any:
-        """The layer's output; `training()` tells the mode."""
+        """The layer's output; `sg.nn.training()` tells the mode."""
         raise NotImplementedError(f"{type(self).__name__} must define forward(self, x)")
 
     def __call__(self, *inputs: Any, training: bool | None = None) -> Any:
