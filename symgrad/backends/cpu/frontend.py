@@ -16,14 +16,14 @@ from typing import Any
 import llvmlite.binding as llvm
 import numpy as np
 from llvmlite import ir
-from numba.core import compiler, errors, lowering, types, typing
+from numba.core import compiler, errors, funcdesc, lowering, types, typing
 from numba.core.compiler_lock import global_compiler_lock
-from numba.core.compiler_machinery import PassManager, register_pass
+from numba.core.compiler_machinery import LoweringPass, PassManager, register_pass
 from numba.core.cpu import CPUContext
 from numba.core.datamodel import models
 from numba.core.extending import _Intrinsic
 from numba.core.imputils import lower_constant
-from numba.core.typed_passes import BaseNativeLowering, IRLegalization, NopythonTypeInference, PreLowerStripPhis
+from numba.core.typed_passes import IRLegalization, NopythonTypeInference, PreLowerStripPhis
 from numba.core.typing.templates import builtin_registry as builtin_templates
 from numba.core.typing.templates import signature
 from numba.core.typing.typeof import typeof_impl
@@ -204,7 +204,6 @@ class _Library:
 
     def __init__(self, codegen: _Codegen) -> None:
         self.codegen, self.module = codegen, None
-        self._reload_init, self.recorded_timings = set(), None
 
     def create_ir_module(self, name: str) -> ir.Module:
         return self.codegen._create_empty_module(name)
@@ -249,12 +248,23 @@ class _Lower(lowering.Lower):
 
 
 @register_pass(mutates_CFG=True, analysis_only=False)
-class _Lowering(BaseNativeLowering):
+class _Lowering(LoweringPass):
+    """Numba's native lowering without its statistics, for which it would wait until LLVM is idle."""
+
     _name = "kernel_lowering"
 
-    @property
-    def lowering_class(self):
-        return _Lower
+    def __init__(self) -> None:
+        super().__init__()
+
+    def run_pass(self, state) -> bool:
+        description = funcdesc.PythonFunctionDescriptor.from_specialized_function(
+            state.func_ir, state.typemap, state.return_type, state.calltypes, mangler=state.targetctx.mangler,
+            inline=False, noalias=False, abi_tags=())
+        with state.targetctx.push_code_library(state.library):
+            lower = _Lower(state.targetctx, state.library, description, state.func_ir, metadata=state.metadata)
+            lower.lower()
+        state["cr"] = compiler._LowerResult(description, lower.call_helper, cfunc=None, env=lower.env)
+        return True
 
 
 class _Pipeline(compiler.CompilerBase):

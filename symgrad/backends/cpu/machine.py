@@ -7,12 +7,14 @@ tables, so code is never unloaded.
 from __future__ import annotations
 
 import ctypes.util
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from ctypes import string_at
 from functools import cache
-from threading import RLock
+from threading import RLock, local
 
 import llvmlite
 import llvmlite.binding as llvm
+from llvmlite.binding import ffi
 
 _lock = RLock()
 
@@ -46,35 +48,55 @@ def _target_machine() -> llvm.TargetMachine:
     return target.create_target_machine(cpu=name, features=features, opt=2, reloc=reloc, codemodel="jitdefault", jit=True)
 
 
-@cache
-def _machine() -> llvm.TargetMachine:
-    return _target_machine()
+class _Compiler(local):
+    """LLVM's context and target machine of one thread; two threads with their own may compile at once."""
+
+    def __init__(self) -> None:
+        self.machine, self.context = _target_machine(), llvm.create_context()
+
+
+_compiler: Callable[[], _Compiler] = cache(_Compiler)
+
+
+def _unlocked(name: str) -> Callable:
+    """A function of llvmlite without its process-wide lock, which the two long calls below do not need."""
+    function = getattr(ffi.lib, name)
+    return getattr(function, "_cfn", function)
 
 
 def _optimized(ir_text: str) -> llvm.ModuleRef:
     """The module of a text after LLVM's pipeline; loops are vectorised, straight lines are not."""
-    module = llvm.parse_assembly(ir_text)
+    module = llvm.parse_assembly(ir_text, _compiler().context)
     module.verify()
     options = llvm.create_pipeline_tuning_options(speed_level=2)
     options.loop_vectorization = options.loop_interleaving = options.loop_unrolling = True
     options.slp_vectorization = False
-    builder = llvm.create_pass_builder(_machine(), options)
+    builder = llvm.create_pass_builder(_compiler().machine, options)
     # a run uses the pass manager up
-    builder.getModulePassManager().run(module, builder)
+    _unlocked("LLVMPY_RunNewModulePassManager")(builder.getModulePassManager(), module, builder)
     return module
 
 
 def object_code(ir_text: str) -> bytes:
-    """The optimised object file of an LLVM module given as text. Raises RuntimeError for text LLVM rejects."""
-    with _lock:
-        return _machine().emit_object(_optimized(ir_text))
+    """The optimised object file of an LLVM module given as text. Raises RuntimeError for text LLVM rejects.
+
+    Several threads may call this at once; LLVM runs without Python's lock.
+    """
+    module = _optimized(ir_text)
+    with ffi.OutputString() as trouble:
+        buffer = _unlocked("LLVMPY_TargetMachineEmitToMemory")(_compiler().machine, module, 1, trouble)
+        if not buffer:
+            raise RuntimeError(str(trouble))
+    try:
+        return string_at(ffi.lib.LLVMPY_GetBufferStart(buffer), ffi.lib.LLVMPY_GetBufferSize(buffer))
+    finally:
+        ffi.lib.LLVMPY_DisposeMemoryBuffer(buffer)
 
 
 def assembly(ir_text: str) -> tuple[str, str]:
     """(optimised LLVM text, machine assembly) of a module, for reading and for tests."""
-    with _lock:
-        module = _optimized(ir_text)
-        return str(module), _machine().emit_assembly(module)
+    module = _optimized(ir_text)
+    return str(module), _compiler().machine.emit_assembly(module)
 
 
 @cache

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as installed_version
 from pathlib import Path
 from threading import RLock
+from typing import Any
 
 from symgrad.base.config import config
 from symgrad.base.errors import CompileError
@@ -47,10 +49,24 @@ def compile_text(text: str, name: str = "kernel") -> Kernel:
 
     Raises CompileError, with the numbered text and the cause, if the text is not a valid kernel.
     """
+    return compile_texts([(text, name)])[0]
+
+
+def compile_texts(kernels: Sequence[tuple[str, str]]) -> list[Kernel]:
+    """The kernels of several (text, name) pairs: LLVM works on some in other threads while this one reads the next.
+
+    Raises CompileError for a text that is not a valid kernel, as `compile_text` does.
+    """
     with _lock:
-        if text not in _kernels:
-            _kernels[text] = _loaded(text, name)
-        return _kernels[text]
+        missing = {text: name for text, name in kernels if text not in _kernels}
+        if len(missing) > 1:
+            with ThreadPoolExecutor(config.num_threads) as llvm:
+                waiting = [llvm.submit(_finished, _begun(text, name)) for text, name in missing.items()]
+                done = [future.result() for future in waiting]
+        else:
+            done = [_finished(_begun(text, name)) for text, name in missing.items()]
+        _kernels.update((kernel.text, kernel) for kernel in done)
+        return [_kernels[text] for text, _ in kernels]
 
 
 def compile_llvm(ir_text: str, symbols: Sequence[str]) -> list[int]:
@@ -82,25 +98,48 @@ def assembly(text: str) -> tuple[str, str]:
 
 # ---- from text to address ----------------------------------------------------------------------------------------------
 
-def _loaded(text: str, name: str) -> Kernel:
-    from . import machine
+@dataclass(frozen=True)
+class _Begun:
+    """A kernel half way: the object code that the disk had, or else its LLVM text."""
+
+    name: str
+    text: str
+    key: str
+    code: bytes | None
+    ir_text: str = ""
+
+    @property
+    def symbol(self) -> str:
+        return f"symgrad_{self.key[:32]}"
+
+
+def _begun(text: str, name: str) -> _Begun:
+    """What Python has to do for a kernel: find it on disk, or bring it to LLVM text."""
     key = _key(text)
-    symbol = f"symgrad_{key[:32]}"
-    code = object_cache().load(key)
-    cached = code is not None
+    begun = _Begun(name, text, key, object_cache().load(key))
+    if begun.code is not None:
+        return begun
+    from . import frontend
+    return replace(begun, ir_text=_explained(begun, lambda: frontend.llvm_text(text, begun.symbol)))
+
+
+def _finished(begun: _Begun) -> Kernel:
+    """What LLVM has to do for a kernel: compile it, unless it came from disk, and load it."""
+    from . import machine
+    code = begun.code
     if code is None:
-        code = _compiled(text, name, symbol)
-        object_cache().store(key, code)
-    return Kernel(name, text, machine.load(code, [symbol])[0], cached)
+        code = _explained(begun, lambda: machine.object_code(begun.ir_text))
+        object_cache().store(begun.key, code)
+    return Kernel(begun.name, begun.text, machine.load(code, [begun.symbol])[0], begun.code is not None)
 
 
-def _compiled(text: str, name: str, symbol: str) -> bytes:
-    from . import frontend, machine
+def _explained(begun: _Begun, step: Callable[[], Any]) -> Any:
+    """The result of a step; what goes wrong in it becomes a CompileError."""
     try:
-        return machine.object_code(frontend.llvm_text(text, symbol))
+        return step()
     except Exception as error:
         # The frames below are the compiler's own; the numbered text says more.
-        raise CompileError(explanation(text, name, error)) from error.with_traceback(None)
+        raise CompileError(explanation(begun.text, begun.name, error)) from error.with_traceback(None)
 
 
 def explanation(text: str, name: str, error: Exception) -> str:
