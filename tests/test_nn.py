@@ -217,13 +217,14 @@ def test_own_layers_find_their_parts():
     class Two(sg.nn.Layer):
         def __init__(self):
             self.scale = sg.shared(np.float32(2))
+            self.shifts = [sg.shared(np.float32(0)), sg.shared(np.float32(1))]
             self.parts = [sg.nn.Dense(2, 2, bias=False), sg.nn.Dense(2, 2, bias=False)]
             self.heads = {"left": sg.nn.Dense(2, 1, bias=False)}
 
         def forward(self, x):
             return self.scale * self.heads["left"](self.parts[1](self.parts[0](x)))
 
-    assert list(Two().params()) == ["scale", "parts0.w", "parts1.w", "left.w"]
+    assert list(Two().params()) == ["scale", "shifts0", "shifts1", "parts0.w", "parts1.w", "left.w"]
 
 
 def test_layers_print_what_was_chosen():

@@ -13,7 +13,7 @@ layers, lists and dicts it holds; nothing is registered. To write one:
 from __future__ import annotations
 
 import copyreg
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import MISSING, fields, is_dataclass
@@ -50,6 +50,8 @@ class train_mode:
 class Layer:
     """The base of all layers: write `forward`, hold shared variables and other layers as attributes.
 
+    Attributes that start with an underscore are left out of parameters and names.
+
     `name` is the scope the layer opens and its part of parameter names; without one it is the attribute or
     the place in the list that holds the layer, and the class name at the top. `buffers` lists the attributes
     that are saved but not trained.
@@ -80,7 +82,8 @@ class Layer:
 
     def children(self) -> dict[str, Layer]:
         """The layers held directly, by key."""
-        return unique_keys(type(self), _held_layers(vars(self)))
+        return unique_keys(type(self), ((item.name or key, item) for key, item in _held(vars(self))
+                                        if isinstance(item, Layer)))
 
     def params(self) -> dict[str, Any]:
         """The trainable parameters, name -> shared; one used twice appears once, under its first name."""
@@ -113,7 +116,7 @@ class Layer:
         return found
 
     def _walk(self, prefix: str, trained_only: bool) -> Iterator[tuple[str, Any]]:
-        for key, value in vars(self).items():
+        for key, value in _held(vars(self)):
             if is_shared(value) and not (trained_only and key in self.buffers):
                 yield prefix + key, value
         for key, child in self.children().items():
@@ -138,21 +141,20 @@ def is_shared(value: object) -> bool:
     return hasattr(value, "get_value") and hasattr(value, "set_value")
 
 
-def _held_layers(attributes: Mapping[str, Any]) -> Iterator[tuple[str, Layer]]:
+def _held(attributes: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """What the attributes hold, lists and dicts spread out: key -> item."""
     for key, value in attributes.items():
-        if isinstance(value, Layer):
-            yield value.name or key, value
-        elif isinstance(value, (list, tuple)):
-            yield from _named((f"{key}{i}", item) for i, item in enumerate(value))
+        if key.startswith("_"):
+            continue
+        if isinstance(value, (list, tuple)):
+            yield from ((f"{key}{i}", item) for i, item in enumerate(value))
         elif isinstance(value, dict):
-            yield from _named((str(k), item) for k, item in value.items())
+            yield from ((str(k), item) for k, item in value.items())
+        else:
+            yield key, value
 
 
-def _named(items: Iterator[tuple[str, Any]]) -> Iterator[tuple[str, Layer]]:
-    return ((item.name or key, item) for key, item in items if isinstance(item, Layer))
-
-
-def unique_keys(owner: type, pairs: Iterator[tuple[str, Layer]]) -> dict[str, Layer]:
+def unique_keys(owner: type, pairs: Iterable[tuple[str, Layer]]) -> dict[str, Layer]:
     """The pairs as a dict; a ValueError if two different layers share a key."""
     found: dict[str, Layer] = {}
     for key, layer in pairs:

@@ -56,7 +56,7 @@ class BatchNorm(Layer):
 
     def _remember(self, mean: Any, var: Any, count: Any) -> None:
         unbiased = var * (count / T.maximum(count - 1, 1)).astype(var.dtype)
-        blend = lambda old, new: (1 - self.momentum) * old + self.momentum * new     # noqa: E731
+        blend = lambda old, new: (1 - self.momentum) * old + self.momentum * new
         set_field(self, _latest={self.running_mean: blend(self.running_mean, mean),
                                  self.running_var: blend(self.running_var, unbiased)})
 
