@@ -14,7 +14,6 @@ import numpy as np
 import symgrad as sg
 import symgrad.tensor as T
 from symgrad.saliency import rules
-from symgrad.saliency.image import interpolation
 
 
 def gradient(score: Any, image: Any, *, overrides: Any = None) -> Any:
@@ -60,8 +59,8 @@ def grad_cam(score: Any, image: Any, features: Any, *, resize: bool = True) -> A
     has the image's height and width by bilinear interpolation, or the features' with resize=False.
     """
     weights = T.mean(gradient(score, features), axis=(2, 3), keepdims=True)
-    cam = T.maximum(T.sum(weights * features, axis=1), 0)
-    return _resized(cam, image.shape[-2:]) if resize else cam
+    cam = T.maximum(T.sum(weights * features, axis=1, keepdims=True), 0)
+    return T.squeeze(T.interpolate(cam, size=image.shape[-2:], mode="bilinear") if resize else cam, 1)
 
 
 def guided_grad_cam(score: Any, image: Any, features: Any) -> Any:
@@ -76,14 +75,3 @@ METHODS = {
     "deconvnet": deconvnet,
     "integrated_gradients": integrated_gradients,
 }
-
-
-def _resized(maps: Any, size: tuple[Any, Any]) -> Any:
-    """(n, h, w) maps at another size, by bilinear interpolation between pixel centres."""
-    sizes = (*maps.shape[-2:], *size)
-    if not all(isinstance(n, int) for n in sizes):
-        raise sg.ShapeError(f"resizing a map needs known sizes, found {sizes}: declare the image with a "
-                            "fixed height and width, or pass resize=False")
-    rows, columns = (T.constant(interpolation(n, m).astype(maps.dtype))
-                     for n, m in zip(maps.shape[-2:], size))
-    return T.matmul(T.matmul(rows, maps), T.transpose(columns))
