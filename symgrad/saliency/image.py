@@ -134,7 +134,7 @@ def show(heat: Any, image: Any = None, *, title: str | None = None, percentile: 
     """Shows the map in a window or notebook. Needs matplotlib (symgrad[image])."""
     from matplotlib import pyplot  # optional dependency
     figure, axes = pyplot.subplots()
-    axes.imshow(_drawn(heat, image, percentile), _interpolation="nearest")
+    axes.imshow(_drawn(heat, image, percentile), interpolation="nearest")
     axes.set_axis_off()
     if title:
         axes.set_title(title)
@@ -181,6 +181,6 @@ def _averaging(n_in: int, n_out: int) -> np.ndarray:
 
 
 def _interpolation(n_in: int, n_out: int) -> np.ndarray:
-    """The (n_out, n_in) matrix of linear _interpolation with aligned pixel edges."""
+    """The (n_out, n_in) matrix of linear interpolation with aligned pixel edges."""
     centre = np.clip((np.arange(n_out) + 0.5) * n_in / n_out - 0.5, 0, n_in - 1)
     return np.clip(1 - np.abs(centre[:, None] - np.arange(n_in)), 0, 1)
