@@ -15,7 +15,8 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-__all__ = ["copy_micro", "dot_micro", "tile_micro", "transpose_micro", "unpool_micro"]
+__all__ = ["copy_micro", "dot_micro", "split_micro", "tile_micro", "transpose_micro", "unpool_micro",
+           "winograd_input_micro", "winograd_output_micro", "winograd_weight_micro"]
 
 I64, I32, I1 = ir.IntType(64), ir.IntType(32), ir.IntType(1)
 
@@ -209,6 +210,100 @@ def unpool_micro(dtype: str, lanes: int, count: int, *, x_row: int, y_row: int):
     return _intrinsic(emit, pointers=3, sizes=0)
 
 
+def split_micro(dtype: str, lanes: int, step: int):
+    """The deinterleaving copy `mk(x, y, count, y_phase)`: y[phase*y_phase + p] = x[p*step + phase] for phase < step.
+
+    p runs over `count`, rounded up to whole vectors.
+    """
+    def emit(b: ir.IRBuilder, x, y, count, y_phase) -> None:
+        vec, wide = _Vectors(b, dtype, lanes), _Vectors(b, dtype, lanes * step)
+
+        def positions(p, nothing: list) -> list:
+            mixed = wide.load(vec.at(x, b.mul(p, _int(step))), 0)
+            for phase in range(step):
+                part = vec.shuffle(mixed, mixed, range(phase, lanes * step, step))
+                vec.store(vec.at(y, b.add(p, b.mul(_int(phase), y_phase))), 0, part)
+            return nothing
+
+        _loop(b, _int(0), count, lanes, [], positions)
+
+    return _intrinsic(emit, pointers=2, sizes=2)
+
+
+# Winograd's minimal filtering F(m x m, 3 x 3): y = A' ((G w G') * (B' x B)) A, on tiles of m + 2 pixels.
+# Source: Lavin and Gray 2016, "Fast Algorithms for Convolutional Neural Networks"; points 0, 1, -1, (2, -2,) infinity.
+_FILTERING = {
+    2: {"B": ((1, 0, -1, 0), (0, 1, 1, 0), (0, -1, 1, 0), (0, 1, 0, -1)),
+        "G": ((1, 0, 0), (1 / 2, 1 / 2, 1 / 2), (1 / 2, -1 / 2, 1 / 2), (0, 0, 1)),
+        "A": ((1, 1, 1, 0), (0, 1, -1, -1))},
+    4: {"B": ((4, 0, -5, 0, 1, 0), (0, -4, -4, 1, 1, 0), (0, 4, -4, -1, 1, 0),
+              (0, -2, -1, 2, 1, 0), (0, 2, -1, -2, 1, 0), (0, 4, 0, -5, 0, 1)),
+        "G": ((1 / 4, 0, 0), (-1 / 6, -1 / 6, -1 / 6), (-1 / 6, 1 / 6, -1 / 6),
+              (1 / 24, 1 / 12, 1 / 6), (1 / 24, -1 / 12, 1 / 6), (0, 0, 1)),
+        "A": ((1, 1, 1, 1, 1, 0), (0, 1, -1, 2, -2, 0), (0, 1, 1, 4, 4, 0), (0, 1, -1, 8, -8, 1))},
+}
+
+
+def winograd_input_micro(dtype: str, lanes: int, m: int, *, rows: Sequence[int], columns: Sequence[int], v_next: int):
+    """The transform `mk(x, v)` of `lanes` tiles: v[(i*(m+2) + j)*v_next + p] = (B' x B)[i, j] of tile p.
+
+    Pixel (i, j) of tile p is x[rows[i] + columns[j] + p].
+    """
+    def emit(b: ir.IRBuilder, x, v) -> None:
+        vec = _Vectors(b, dtype, lanes)
+        tile = [[vec.load(x, row + column) for column in columns] for row in rows]
+        _store_square(vec, v, v_next, _two_sided(vec, _FILTERING[m]["B"], tile))
+
+    return _intrinsic(emit, pointers=2, sizes=0)
+
+
+def winograd_weight_micro(dtype: str, lanes: int, m: int, *, taps: Sequence[int], w_lane: int, u_next: int,
+                          exist: int | None = None):
+    """The transform `mk(w, u)` of `lanes` filters: u[(i*(m+2) + j)*u_next + p] = (G w G')[i, j] of filter p.
+
+    Tap (r, s) of filter p is w[taps[3*r + s] + p*w_lane]; filters from `exist` on count as zero.
+    """
+    def emit(b: ir.IRBuilder, w, u) -> None:
+        vec = _Vectors(b, dtype, lanes)
+
+        def gathered(tap: int):
+            value = vec.zero
+            for lane in range(lanes if exist is None else exist):
+                scalar = b.load(vec.at(w, tap + lane * w_lane), align=vec.bytes)
+                value = b.insert_element(value, scalar, ir.Constant(I32, lane))
+            return value
+        tile = [[gathered(taps[3 * r + s]) for s in range(3)] for r in range(3)]
+        _store_square(vec, u, u_next, _two_sided(vec, _FILTERING[m]["G"], tile))
+
+    return _intrinsic(emit, pointers=2, sizes=0)
+
+
+def winograd_output_micro(dtype: str, lanes: int, m: int, *, t_next: int, y_row: int):
+    """The transform `mk(t, y)` of `lanes` tiles: y[a*y_row + p*m + b] = (A' t A)[a, b] of tile p, for a, b < m.
+
+    Product (i, j) of tile p is t[(i*(m+2) + j)*t_next + p].
+    """
+    def emit(b: ir.IRBuilder, t, y) -> None:
+        vec, size = _Vectors(b, dtype, lanes), m + 2
+        tile = [[vec.load(t, (i * size + j) * t_next) for j in range(size)] for i in range(size)]
+        for a, row in enumerate(_two_sided(vec, _FILTERING[m]["A"], tile)):
+            for part, value in enumerate(vec.interleaved(row)):
+                vec.store(y, a * y_row + part * lanes, value)
+
+    return _intrinsic(emit, pointers=2, sizes=0)
+
+
+def _two_sided(vec: _Vectors, matrix: Sequence[Sequence[float]], tile: list[list]) -> list[list]:
+    """matrix @ tile @ matrix' for a tile of vectors."""
+    columns = [vec.combined(matrix, [row[j] for row in tile]) for j in range(len(tile[0]))]
+    return [vec.combined(matrix, [column[i] for column in columns]) for i in range(len(matrix))]
+
+
+def _store_square(vec: _Vectors, pointer, distance: int, square: list[list]) -> None:
+    for k, value in enumerate(value for row in square for value in row):
+        vec.store(pointer, k * distance, value)
+
+
 class _Vectors:
     """Emits operations on vectors of one length and dtype at the builder's position."""
 
@@ -268,6 +363,32 @@ class _Vectors:
         for _ in range(n.bit_length() - 1):
             values = [self.shuffle(values[i], values[i + half], pattern) for i in range(half) for pattern in (low, high)]
         return values
+
+    def interleaved(self, values: list) -> list:
+        """The vectors that hold lane 0 of every value, then lane 1 of every value, ...; len(values) is a power of two."""
+        if len(values) == 1:
+            return values
+        n = self.lanes
+        low = [lane for i in range(n // 2) for lane in (i, n + i)]
+        high = [lane + n // 2 for lane in low]
+        pairs = zip(self.interleaved(values[0::2]), self.interleaved(values[1::2]))
+        return [self.shuffle(even, odd, part) for even, odd in pairs for part in (low, high)]
+
+    def combined(self, matrix: Sequence[Sequence[float]], values: list) -> list:
+        """The product of a small constant matrix with a list of vectors."""
+        results = []
+        for row in matrix:
+            terms = sorted(((factor, value) for factor, value in zip(row, values) if factor), key=lambda t: t[0] != 1)
+            factor, total = terms[0]
+            if factor != 1:
+                total = self.b.fmul(self.constant(factor), total)
+            for factor, value in terms[1:]:
+                if factor in (1, -1):
+                    total = (self.b.fadd if factor == 1 else self.b.fsub)(total, value)
+                else:
+                    total = self.fma(self.constant(factor), value, total)
+            results.append(total)
+        return results
 
     def horizontal(self, values: list, width: int):
         """A vector of `width` lanes holding the sum of each vector, zero beyond len(values)."""

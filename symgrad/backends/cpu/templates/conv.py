@@ -193,44 +193,55 @@ class _Planes:
         """Fills the planes at `to` from `channels` images of the source, the first one at element `base`."""
         high, wide = self.vertical, self.horizontal
         zero = f"lit_{dtype}(0.0)"
-        with out.loop("channel", channels), out.loop("phase", self.phases):
-            out.add(f"plane = {sum_text(to, ('channel', self.phases * self.size), ('phase', self.size))}")
-            row = sum_text(("line", high.step), f"phase // {wide.step}" if high.step > 1 else 0, -high.lead)
+        border = self._emit_border(out, dtype, zero) if wide.step > 1 else ""
+        with out.loop("channel", channels), out.loop("phase", high.step):
+            out.add(f"plane = {sum_text(to, ('channel', self.phases * self.size), ('phase', wide.step * self.size))}")
             with out.loop("line", high.extent):
-                out.add(f"row = {row}", f"at = plane + line * {self.pitch}")
+                out.add(f"row = {sum_text(('line', high.step), 'phase', -high.lead)}", f"at = plane + line * {self.pitch}")
                 with out.block(f"if row < 0 or row >= {high.size}:"):
-                    with out.loop("column", self.pitch):
-                        out.add(f"{planes}[at + column] = {zero}")
+                    with out.loop("part", wide.step), out.loop("column", self.pitch):
+                        out.add(f"{planes}[{sum_text('at', ('part', self.size), 'column')}] = {zero}")
                 with out.block("else:"):
                     out.add(f"pixel = {sum_text(base, ('channel', high.size * wide.size), ('row', wide.size))}")
-                    self._emit_row(out, dtype, planes, source, zero)
+                    if wide.step == 1:
+                        self._emit_row(out, dtype, f"advance({source}, pixel)", planes, "at + ", self.pitch, zero)
+                    else:
+                        self._emit_row(out, dtype, f"advance({source}, pixel)", border, "", 0, zero)
+                        split = out.micro(f"split_micro({dtype!r}, {self.lanes}, {wide.step})")
+                        out.add(f"{split}({border}, advance({planes}, at), {self.pitch}, {self.size})")
             # what lies behind the last row is read as its right border, and by whole vectors
-            with out.loop("column", self.size - high.extent * self.pitch):
-                out.add(f"{planes}[plane + {high.extent * self.pitch} + column] = {zero}")
+            with out.loop("part", wide.step), out.loop("column", self.size - high.extent * self.pitch):
+                at = sum_text("plane", ("part", self.size), high.extent * self.pitch, "column")
+                out.add(f"{planes}[{at}] = {zero}")
 
-    def _emit_row(self, out: Writer, dtype: str, planes: str, source: str, zero: str) -> None:
+    def _emit_border(self, out: Writer, dtype: str, zero: str) -> str:
+        """A buffer for one padded row, its borders filled with zeros."""
+        length = round_up(self.pitch, self.lanes) * self.horizontal.step + self.lanes
+        border = out.buffer(dtype, max(length, self.horizontal.lead + self.horizontal.size + self.lanes))
+        with out.loop("column", length):
+            out.add(f"{border}[column] = {zero}")
+        return border
+
+    def _emit_row(self, out: Writer, dtype: str, source: str, to: str, at: str, length: int, zero: str) -> None:
+        """Copies a row to `to[at + lead]`, zeros before it and after it up to `length` (if that is not zero)."""
         wide = self.horizontal
-        if wide.step == 1 and wide.size <= 32 * self.lanes:
+        vectors, last = -(-wide.size // self.lanes), wide.size % self.lanes
+        masked = f", last={last}" if last else ""
+        if length:
             with out.loop("column", wide.lead):
-                out.add(f"{planes}[at + column] = {zero}")
-            last = f", last={wide.size % self.lanes}" if wide.size % self.lanes else ""
-            copy = out.micro(f"copy_micro({dtype!r}, {self.lanes}, {-(-wide.size // self.lanes)}{last})")
-            out.add(f"{copy}(advance({source}, pixel), advance({planes}, at + {wide.lead}), 1, 0, 0)")
-            written = wide.lead + round_up(wide.size, self.lanes)
-            if written < self.pitch:
-                with out.block(f"for column in range({written}, {self.pitch}):"):
-                    out.add(f"{planes}[at + column] = {zero}")
-            return
-        phase = f"phase % {wide.step}" if wide.step > 1 else "0"
-        out.add(f"first = ({wide.lead} - {phase} + {wide.step - 1}) // {wide.step}",
-                f"past = ({wide.lead + wide.size} - {phase} + {wide.step - 1}) // {wide.step}",
-                f"pixel = pixel + {phase} - {wide.lead}")
-        with out.block("for column in range(first):"):
-            out.add(f"{planes}[at + column] = {zero}")
-        with out.block("for column in range(first, past):"):
-            out.add(f"{planes}[at + column] = {source}[{sum_text('pixel', ('column', wide.step))}]")
-        with out.block(f"for column in range(past, {self.pitch}):"):
-            out.add(f"{planes}[at + column] = {zero}")
+                out.add(f"{to}[{at}column] = {zero}")
+        if vectors <= 32:
+            copy = out.micro(f"copy_micro({dtype!r}, {self.lanes}, {vectors}{masked})")
+            out.add(f"{copy}({source}, advance({to}, {at}{wide.lead}), 1, 0, 0)")
+        else:                       # one vector at a time; the last one may overlap its neighbour
+            copy = out.micro(f"copy_micro({dtype!r}, {self.lanes}, 1)")
+            rest = wide.size - self.lanes
+            out.add(f"{copy}({source}, advance({to}, {at}{wide.lead}), {wide.size // self.lanes}, {self.lanes}, {self.lanes})",
+                    f"{copy}(advance({source}, {rest}), advance({to}, {at}{wide.lead + rest}), 1, 0, 0)")
+        written = wide.lead + (vectors * self.lanes if vectors <= 32 else wide.size)
+        if written < length:
+            with out.block(f"for column in range({written}, {length}):"):
+                out.add(f"{to}[{at}column] = {zero}")
 
 
 def _correlate(dtype: str, source: str, batch: int, groups: int, depth: int, filters: int, vertical: _Axis,
