@@ -24,7 +24,7 @@ from symgrad.base.errors import CompileError
 from .objects import MIB, ObjectCache, default_folder
 
 # What the machine code of a kernel depends on besides its text.
-COMPILER_SOURCES = ("elementary.py", "frontend.py", "machine.py", "micro.py", "pointers.py", "scalars.py", "values.py")
+COMPILER_SOURCES = ("elementary.py", "frontend.py", "machine.py", "memory.py", "micro.py", "pointers.py", "scalars.py", "values.py")
 LINE = re.compile(r'<kernel>"?, line (\d+)|<kernel> \((\d+)\)|<kernel>:(\d+)')
 NOISE = ("Failed in ", "During:", "File ", "<source missing", "This is not usually", "To see", "For more information")
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
