@@ -1,5 +1,6 @@
 """Layers, optimisers and losses against NumPy written from the papers, and against torch where installed."""
 
+import os
 import pickle
 
 import numpy as np
@@ -9,7 +10,8 @@ import symgrad as sg
 import symgrad.tensor as T
 from symgrad.nn import safetensors_file
 
-REFERENCE = dict(backend="reference")
+# formulas are checked op by op, which compiles nothing; SYMGRAD_BACKEND=cpu checks the kernels as well
+CHOSEN = dict(backend=os.environ.get("SYMGRAD_BACKEND", "reference"))
 
 
 @pytest.fixture
@@ -20,7 +22,7 @@ def rng():
 def value(output, *pairs, **options):
     """The value of a variable; pairs are input, array, input, array ..."""
     inputs, arrays = pairs[::2], pairs[1::2]
-    return sg.function(list(inputs), output, **{**REFERENCE, **options})(*arrays)
+    return sg.function(list(inputs), output, **{**CHOSEN, **options})(*arrays)
 
 
 def plain_conv(x, w, b, stride, padding, dilation, groups):
@@ -116,7 +118,7 @@ def test_batch_norm_uses_the_batch_in_training_and_averages_otherwise(rng):
     layer, data = sg.nn.BatchNorm(3), rng.normal(2, 3, size=(8, 3, 2, 2)).astype("float32")
     x = T.tensor("x", data.shape)
     mean, var = data.mean((0, 2, 3)), data.var((0, 2, 3))
-    step = sg.function([x], layer(x, training=True), updates=layer.updates(), **REFERENCE)
+    step = sg.function([x], layer(x, training=True), updates=layer.updates(), **CHOSEN)
     per_channel = lambda v: v[:, None, None]
     normalised = (data - per_channel(mean)) / per_channel(np.sqrt(var + 1e-5))
     np.testing.assert_allclose(step(data), normalised, rtol=1e-4, atol=1e-5)
@@ -130,7 +132,7 @@ def test_batch_norm_uses_the_batch_in_training_and_averages_otherwise(rng):
 def test_batch_norm_of_unknown_batch_size(rng):
     layer, data = sg.nn.BatchNorm(3), rng.normal(size=(5, 3)).astype("float32")
     x = T.matrix("x", shape=(None, 3))
-    sg.function([x], layer(x, training=True), updates=sg.nn.updates(layer), **REFERENCE)(data)
+    sg.function([x], layer(x, training=True), updates=sg.nn.updates(layer), **CHOSEN)(data)
     np.testing.assert_allclose(layer.running_var.get_value(), 0.9 + 0.1 * data.var(0, ddof=1), rtol=1e-5)
 
 
@@ -375,7 +377,7 @@ OPTIMISERS = {"sgd": 0.1, "momentum": 0.1, "nesterov": 0.1, "adagrad": 0.1, "rms
 def five_steps(name, lr, start, gradients):
     """The parameter after each of the steps."""
     p, g = sg.shared(start), T.matrix("g")
-    step = sg.function([g], None, updates=getattr(sg.optim, name)([g], [p], lr=lr), **REFERENCE)
+    step = sg.function([g], None, updates=getattr(sg.optim, name)([g], [p], lr=lr), **CHOSEN)
     points = []
     for gradient in gradients:
         step(gradient)
@@ -420,14 +422,14 @@ def test_optimisers_take_a_loss_and_a_dict_of_params(rng):
     layer, x = sg.nn.Dense(3, 1, rng=rng), T.matrix("x")
     data = rng.normal(size=(4, 3)).astype("float32")
     w = layer.w.get_value()
-    sg.function([x], None, updates=sg.optim.sgd(T.sum(layer(x)), layer.params(), lr=0.5), **REFERENCE)(data)
+    sg.function([x], None, updates=sg.optim.sgd(T.sum(layer(x)), layer.params(), lr=0.5), **CHOSEN)(data)
     np.testing.assert_allclose(layer.w.get_value(), w - 0.5 * data.sum(0)[:, None], rtol=1e-5, atol=1e-6)
 
 
 def test_learning_rate_may_be_shared():
     rate, p = sg.shared(np.float32(0.5)), sg.shared(np.ones(2, "float32"))
     updates = sg.optim.sgd([T.constant(np.ones(2, "float32"))], [p], lr=rate)
-    step = sg.function([], None, updates=updates, **REFERENCE)
+    step = sg.function([], None, updates=updates, **CHOSEN)
     step()
     rate.set_value(np.float32(0.25))
     step()
@@ -464,7 +466,7 @@ def test_schedule_is_its_formula(name):
     schedule, formula = SCHEDULES[name]
     p = sg.shared(np.float32(0))
     updates = sg.optim.sgd([T.constant(np.float32(-1))], [p], lr=schedule)
-    step = sg.function([], None, updates=updates, **REFERENCE)
+    step = sg.function([], None, updates=updates, **CHOSEN)
     for t in range(7):
         before = p.get_value()
         step()
