@@ -369,6 +369,40 @@ def test_values_and_gradients_like_torch(backend):
         np.testing.assert_allclose(got, want, rtol=1e-9, atol=1e-9, err_msg=name)
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("known", [True, False], ids=["known sizes", "unknown sizes"])
+def test_long_axes(known, backend):
+    n = 3001
+    a = np.round(rng.normal(size=(n, 2)), 1)
+    a[rng.integers(0, n, 50), 0] = np.nan
+    x = T.tensor("x", a.shape if known else (None, 2), "float64")
+    down = T.argsort(x, axis=0, descending=True)
+    clean = T.where(T.isnan(x), 1.0, x)
+    f = sg.function([x], [T.sort(x, axis=0), T.argsort(x, axis=0), down, *T.topk(x, 7, axis=0), T.cumsum(clean, axis=0), T.cumprod(1 + clean / 100, axis=0, reverse=True),
+                          sg.grad(T.sum(T.sort(clean, axis=0) * np.arange(2 * n).reshape(n, 2)), x)], backend=backend)
+    ranked, order, backward, best, where_best, sums, products, grad = f(a)
+    filled = np.where(np.isnan(a), 1.0, a)
+    np.testing.assert_array_equal(order, np.argsort(a, axis=0, kind="stable"))
+    np.testing.assert_array_equal(ranked, np.sort(a, axis=0))
+    np.testing.assert_array_equal(backward, n - 1 - np.argsort(a[::-1], axis=0, kind="stable")[::-1])
+    np.testing.assert_array_equal(where_best, backward[:7])
+    np.testing.assert_array_equal(best, np.take_along_axis(a, backward[:7], 0))
+    close(sums, np.cumsum(filled, axis=0))
+    close(products, np.cumprod(1 + filled[::-1] / 100, axis=0)[::-1])
+    places = np.argsort(np.argsort(filled, axis=0, kind="stable"), axis=0)
+    np.testing.assert_array_equal(grad, np.where(np.isnan(a), 0, 2 * places + np.arange(2)))
+
+
+def test_running_sums_are_one_node_that_overrides_can_name():
+    x = T.vector("x", "float64")
+    y = T.cumsum(x, axis=0)
+    f = sg.function([x], [y, sg.grad(T.sum(y), x), sg.grad(T.sum(y), x, overrides={T.cumsum: lambda g, y, x: g * 10})], backend="reference")
+    sums, plain, other = f(np.arange(4.0))
+    np.testing.assert_array_equal(sums, [0, 1, 3, 6])
+    np.testing.assert_array_equal(plain, [4, 3, 2, 1])
+    np.testing.assert_array_equal(other, [10, 10, 10, 10])
+
+
 @needs_torch
 def test_topk_values_and_indices():
     x = T.tensor("x", (3, 5), "float64")

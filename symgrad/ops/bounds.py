@@ -162,6 +162,6 @@ def _own_size(node: Node) -> tuple[Bound, Bound]:
     return size, size
 
 
-_SPANS = {"rank": _places, "inverse_permutation": _places, "argmax": _places, "argmin": _places, "arange": _progression,
+_SPANS = {"rank": _places, "inverse_permutation": _places, "merge_runs": _places, "argmax": _places, "argmin": _places, "arange": _progression,
           "remainder": _remainder, "minimum": _minimum, "maximum": _maximum, "where": _where, "add": _add, "subtract": _subtract,
           "clip": _clip, "size_of": _own_size}
