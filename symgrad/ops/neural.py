@@ -22,7 +22,7 @@ from ..graph.types import Type, dim_text, shape_text
 from ..loops import ir
 from ..loops.ir import E, View
 from . import reduce
-from .elementwise import absolute, erf, exp, maximum, minimum, multiply, number, power, relu, sigmoid, softplus, sqrt, tanh, where
+from .elementwise import absolute, erf, exp, maximum, minimum, multiply, number, power, relu, rsqrt, sigmoid, softplus, tanh, where
 from .pool import avg_pool1d
 from .row import Elementwise, Row, as_tensor, cast, normalize_axis, promoted, sample
 from .shape import expand_dims, reshape, transpose
@@ -341,7 +341,7 @@ def _mean(x: Node, axes: tuple[int, ...]) -> Node:
 def _standardized(x: Node, axes: tuple[int, ...], eps: float) -> Node:
     """x minus its mean over axes, divided by sqrt(variance + eps); the variance is the biased one."""
     centred = x - _mean(x, axes)
-    return centred / sqrt(_mean(centred * centred, axes) + eps)
+    return centred * rsqrt(_mean(centred * centred, axes) + eps)
 
 
 def _check_size(what: str, name: str, values: Node, dims: Sequence[Any]) -> None:
@@ -393,7 +393,7 @@ def rms_norm(x, normalized_shape, weight=None, eps=None):
     if weight is not None:
         _check_size("rms_norm", "weight", weight, x.dims[axes[0]:])
     eps = float(np.finfo(x.dtype).eps) if eps is None else eps
-    return _scaled(x / sqrt(_mean(x * x, axes) + eps), weight, None)
+    return _scaled(x * rsqrt(_mean(x * x, axes) + eps), weight, None)
 
 
 @block
@@ -411,7 +411,7 @@ def batch_norm(x, running_mean, running_var, weight=None, bias=None, training=Fa
         return _scaled(_standardized(x, (0, *range(2, x.ndim)), eps), weight, bias)
     if mean is None or var is None:
         raise ShapeError(four_parts("batch_norm with training=False", "no running statistics", show(user_line()), "running_mean and running_var, or training=True"))
-    scale = 1 / sqrt(var + eps)
+    scale = rsqrt(var + eps)
     return _scaled((x - mean) * (scale if weight is None else scale * weight), None, bias)
 
 

@@ -98,8 +98,8 @@ class _Picking(_Pool):
         facts = (kernel_size, stride, padding, dilation, ceil_mode)
         sizes = x.shape[x.ndim - n:]
         flat = np.broadcast_to(np.arange(math.prod(sizes)).reshape(sizes), x.shape)
-        places = _windows(flat, *facts, -1).reshape(*y.shape, -1)
-        values = _windows(x, *facts, 0).reshape(*y.shape, -1)
+        places = _windows(flat, *facts, -1).reshape(*y.shape, math.prod(kernel_size))
+        values = _windows(x, *facts, 0).reshape(*y.shape, math.prod(kernel_size))
         target = y[..., None]
         match = (places >= 0) & ((values == target) | ((values != values) & (target != target)))
         first = match.argmax(axis=-1)[..., None]
@@ -155,8 +155,8 @@ class MaxPoolPick(_Picking):
         n = len(attrs["kernel_size"])
         place, found = self.picks(x, y, **attrs)
         lead = x.ndim - n
-        flat = h.reshape(*h.shape[:lead], -1)
-        places = np.where(found, place, 0).reshape(*y.shape[:lead], -1)
+        flat = h.reshape(*h.shape[:lead], math.prod(h.shape[lead:]))
+        places = np.where(found, place, 0).reshape(*y.shape[:lead], math.prod(y.shape[lead:]))
         picked = np.take_along_axis(flat, places, -1).reshape(y.shape) if flat.size else np.zeros(y.shape, h.dtype)
         return np.where(found, picked, h.dtype.type(0))
 
@@ -208,13 +208,19 @@ def _pool_samples(rank: int, **more: Any) -> list:
         facts = {"kernel_size": (kernel,) * rank, "stride": (stride,) * rank, "padding": (padding,) * rank, "ceil_mode": ceil_mode, **more}
         if dilation and "dilation" in more:
             facts["dilation"] = (dilation,) * rank
-        return sample(shape, **facts, **kwargs)
+        return sample(shape if kwargs else _distinct(shape), **facts, **kwargs)
     s = (5, 6, 4)[:rank]
     cases = [case((2, 3, *s), 2, 2, (0, 0)), case((1, 2, *s), 3, 2, (1, 1)), case((2, *s), 3, 1, (0, 1), dilation=2), case((2, *s), 3, 2, (0, 0), True),
              case((0, 2, *s), 2, 2, (0, 0)), case((1, 1, *(1,) * rank), 1, 1, (0, 0))]
     if "dilation" in more:
         cases.append(case((2, 3, *s), 2, 1, (1, 0), dtypes=INTS, low=-9, high=9, grad=False))
     return cases
+
+
+def _distinct(shape: tuple) -> np.ndarray:
+    """Values in [-2, 2) no two of which are close, so that a small change moves no maximum."""
+    count = math.prod(shape)
+    return (np.random.default_rng(count).permutation(count) * (4 / max(count, 1)) - 2).reshape(shape)
 
 
 def _picking_samples(like: str) -> list:
