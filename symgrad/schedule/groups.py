@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..base import poly
-from ..graph.node import Node, is_leaf
+from ..graph.node import CONSTANT, Node, is_leaf
 from ..graph.types import is_one
 from ..graph.walk import order
 from ..ops.reduce import Reduction
@@ -38,6 +38,7 @@ class Group:
     domain: tuple
     template: Node | None = None
     stored: list[Node] = field(default_factory=list)
+    size: int = 0                       # nodes computed
 
 
 @dataclass
@@ -46,6 +47,7 @@ class Grouping:
 
     groups: list[Group]
     home: dict[Node, Group]
+    nodes: int = 0                      # in the whole graph
 
 
 def is_streaming(node: Node) -> bool:
@@ -73,12 +75,13 @@ def is_trivial_reshape(node: Node) -> bool:
 def group_nodes(outputs: Sequence[Node], is_template: Callable[[Node], bool], must_store: Callable[[Node], Sequence[Node]]) -> Grouping:
     """Group the graph. `must_store(node)` lists the operands that a node needs in memory."""
     nodes = [n for n in order(outputs) if not is_leaf(n)]
-    needs = {n: [x for x in must_store(n) if not is_leaf(x)] for n in nodes}
+    needs = {n: {x for x in must_store(n) if not is_leaf(x)} for n in nodes}
     demanded = {*outputs, *(x for n in nodes for x in needs[n]), *(x for n in nodes for x in n.deps[len(n.inputs):] if not is_leaf(x))}
     templates = {n for n in nodes if is_template(n)}
-    keys, levels = _levels(nodes, templates, needs, demanded)
+    cost = inline_costs(nodes, demanded)
+    keys, levels = _levels(nodes, templates, needs, {n for n in nodes if cost[n] <= CHEAP and n not in demanded})
     pieces = _pieces(nodes, keys, levels)
-    return _store(nodes, keys, levels, pieces, templates, demanded)
+    return _store(nodes, keys, levels, pieces, templates, demanded, cost)
 
 
 def domain_of(node: Node) -> tuple:
@@ -86,9 +89,11 @@ def domain_of(node: Node) -> tuple:
     return node.inputs[0].dims if isinstance(node.op, Reduction) else node.dims
 
 
-def _levels(nodes: list[Node], templates: set[Node], needs: dict[Node, list[Node]], demanded: set[Node]
-            ) -> tuple[dict[Node, Any], dict[Node, int]]:
-    """Group key and level of every node. `after[x]` is the least level of another group that reads x."""
+def _levels(nodes: list[Node], templates: set[Node], needs: dict[Node, set[Node]], light: set[Node]) -> tuple[dict[Node, Any], dict[Node, int]]:
+    """Group key and level of every node. `after[x]` is the least level of another group that reads x.
+
+    Light nodes are always computed where they are read, so nobody waits for them.
+    """
     keys: dict[Node, Any] = {}
     levels: dict[Node, int] = {}
     after: dict[Node, int] = {}
@@ -105,8 +110,7 @@ def _levels(nodes: list[Node], templates: set[Node], needs: dict[Node, list[Node
             joined = {x for x in operands if keys[x] == own and x not in needs[node] and _can_join(x, node)}
             keys[node] = own
             levels[node] = max((levels[x] if x in joined else after[x] for x in operands), default=0)
-        # what is only ever read through an index is never computed by itself, so nobody waits for it
-        after[node] = ready if node.op.name in FREE and node not in demanded else levels[node] + 1
+        after[node] = ready if node in light else levels[node] + 1
     return keys, levels
 
 
@@ -138,13 +142,12 @@ def _pieces(nodes: list[Node], keys: dict[Node, Any], levels: dict[Node, int]) -
 
 
 def _store(nodes: list[Node], keys: dict[Node, Any], levels: dict[Node, int], pieces: dict[Node, int], templates: set[Node],
-           demanded: set[Node]) -> Grouping:
+           demanded: set[Node], cost: dict[Node, float]) -> Grouping:
     """From the outputs back: who reads each node decides whether it gets memory or is computed where it is read."""
     groups: dict[Any, Group] = {}
     anchors = {n.serial: n for n in templates}
     home: dict[Node, Group] = {}
     readers: dict[Node, dict[int, Group]] = {n: {} for n in nodes}
-    cost = inline_costs(nodes, demanded)
 
     def own_group(node: Node) -> Group:
         where = (keys[node], levels[node], pieces[node])
@@ -161,6 +164,8 @@ def _store(nodes: list[Node], keys: dict[Node, Any], levels: dict[Node, int], pi
         if stored:
             own.stored.append(node)
             home[node] = own
+        for g in [own] if stored else users.values():
+            g.size += 1
         for x in node.inputs:
             if not is_leaf(x):
                 readers[x].update((id(g), g) for g in ([own] if stored or node in templates else list(users.values())))
@@ -168,7 +173,7 @@ def _store(nodes: list[Node], keys: dict[Node, Any], levels: dict[Node, int], pi
     for g in used:
         g.stored.reverse()
     used.sort(key=lambda g: (g.level, g.key[2], g.stored[0].serial))
-    return Grouping(used, home)
+    return Grouping(used, home, len(nodes))
 
 
 def _is_stored(node: Node, own: Group, users: dict[int, Group], cost: dict[Node, float], templates: set[Node]) -> bool:
@@ -187,8 +192,8 @@ def _better_stored(node: Node, own: Group, users: dict[int, Group], cost: dict[N
     if len(users) > 1:
         return True
     reader = next(iter(users.values()))
-    # one reader, elsewhere: compute it there unless it would be repeated (broadcast) there
-    return _repeated(node, reader) or reader.template is not None
+    # one reader, elsewhere: compute it there unless it would be repeated (broadcast) there, or that kernel is long already
+    return reader.key[:2] == own.key[:2] or reader.size >= PIECE or _repeated(node, reader) or reader.template is not None
 
 
 def _repeated(node: Node, reader: Group) -> bool:
@@ -203,7 +208,7 @@ def inline_costs(nodes: list[Node], stored: set[Node]) -> dict[Node, float]:
     cost: dict[Node, float] = {}
     for node in nodes:
         if is_elementwise(node) or node.op.name in MOVEMENT:
-            cost[node] = node_cost(node) + sum(cost[x] if x not in stored and _flows(x) else 0.5 for x in node.inputs)
+            cost[node] = node_cost(node) + sum(cost[x] if x not in stored and _flows(x) else 0.5 for x in set(node.inputs) if x.op is not CONSTANT)
         else:
             cost[node] = 1000
     return cost

@@ -18,6 +18,10 @@ from .groups import Group, Grouping, is_streaming
 from .views import VIEWS, contiguous, strided
 
 
+LARGE = 4000            # nodes
+COMMON = (0, 1, -1, 2, 0.5)
+
+
 @dataclass(frozen=True)
 class Store:
     """buffer[at] = value, at every point of the domain."""
@@ -51,6 +55,8 @@ class Values:
 
     def __init__(self, group: Group, grouping: Grouping, given: dict[Node, E] | None = None):
         self.group, self.grouping, self.given = group, grouping, given or {}
+        # in a large graph numbers are loaded, so that groups that differ only in them are one kernel
+        self.load_numbers = grouping.nodes > LARGE
         self.memo: dict[tuple[Node, tuple], E] = {}
 
     def is_here(self, node: Node) -> bool:
@@ -67,7 +73,7 @@ class Values:
     def _value(self, node: Node, idx: tuple) -> E:
         if node in self.given:
             return self.given[node]
-        if node.op is CONSTANT and node.payload.size == 1:
+        if node.op is CONSTANT and node.payload.size == 1 and not (self.load_numbers and node.payload.item() not in COMMON):
             return ir.literal(node.payload.reshape(-1)[0], node.dtype)
         if not self.is_here(node):
             return load_at(node, idx, 0, contiguous(node.dims))
