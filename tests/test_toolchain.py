@@ -37,7 +37,19 @@ def kernel(args):
 """
 
 
-# ---- kernels -----------------------------------------------------------------------------------------------------------
+@pytest.fixture(params=toolchain.FRONT_ENDS)
+def front_end(request, monkeypatch):
+    """Each test that takes this runs with Numba's front end and with the dialect's own reader."""
+    monkeypatch.setattr(toolchain, "FRONT_END", request.param)
+    return request.param
+
+
+both = pytest.mark.usefixtures("front_end")
+
+
+# ---- kernels -----------------------------------------------------------------------------------------------
+
+@both
 
 def test_a_kernel_runs():
     x, y = np.arange(37, dtype=np.float32), np.zeros(37, np.float32)
@@ -45,10 +57,24 @@ def test_a_kernel_runs():
     np.testing.assert_array_equal(y, 2 * x)
 
 
+@both
+def test_kernels_compile_together_and_one_broken_one_is_named():
+    texts = [(DOUBLE + f"# number {k}\n", f"number{k}") for k in range(5)]
+    kernels = toolchain.compile_texts([*texts, texts[0]])
+    assert [k.name for k in kernels] == [*(f"number{k}" for k in range(5)), "number0"] and kernels[0] is kernels[5]
+    for kernel in kernels:
+        x, y = np.arange(9, dtype=np.float32), np.zeros(9, np.float32)
+        call(kernel.address, [x, y, 9])
+        np.testing.assert_array_equal(y, 2 * x)
+    with pytest.raises(CompileError, match="kernel 'wrong'"):
+        toolchain.compile_texts([(DOUBLE + "# fine\n", "fine"), (DOUBLE.replace("p0[i0]", "p0[n1]"), "wrong")])
+
+
 def test_the_same_text_is_the_same_kernel():
     assert toolchain.compile_text(DOUBLE) is toolchain.compile_text(DOUBLE, "another name")
 
 
+@both
 @pytest.mark.parametrize("text", [FOUR_POINTERS, DOUBLE], ids=["fused", "double"])
 def test_loops_over_several_slots_vectorise_without_overlap_checks(text):
     ir_text, assembly = toolchain.assembly(text)
@@ -57,6 +83,7 @@ def test_loops_over_several_slots_vectorise_without_overlap_checks(text):
     assert "call" not in assembly
 
 
+@both
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("name", ["acc_add", "acc_mul", "acc_maximum", "acc_minimum"])
 def test_reductions_vectorise_and_keep_nan(dtype, name):
@@ -77,6 +104,7 @@ def test_reductions_vectorise_and_keep_nan(dtype, name):
         x[:] = np.nan_to_num(x, nan=1.0)
 
 
+@both
 @pytest.mark.parametrize("dtype", ["float32", "float64", "int8", "uint64", "bool"])
 def test_pointers_of_each_width_move_and_store(dtype):
     text = (f"def kernel(args):\n    p0 = ptr_{dtype}(args, 0)\n    p1 = advance(ptr_{dtype}(args, 1), size(args, 2))\n"
@@ -90,6 +118,7 @@ def test_pointers_of_each_width_move_and_store(dtype):
     np.testing.assert_array_equal(y, expected)
 
 
+@both
 def test_one_slot_may_be_read_and_written_in_order():
     text = ("def kernel(args):\n    p0 = ptr_int64(args, 0)\n    for i0 in range(1, size(args, 1)):\n"
             "        p0[i0] = p0[i0] + p0[i0 - 1]\n")
@@ -99,6 +128,7 @@ def test_one_slot_may_be_read_and_written_in_order():
     np.testing.assert_array_equal(x, expected)
 
 
+@both
 def test_index_arithmetic_branches_and_reused_names():
     text = """
 def kernel(args):
@@ -124,6 +154,7 @@ def kernel(args):
     np.testing.assert_array_equal(floats, plain_floats)
 
 
+@both
 @pytest.mark.parametrize("dtype, written, expected", [
     ("float32", "0.1", np.float32(0.1)), ("float32", '"nan"', np.float32("nan")), ("float32", "1e-45", np.float32(1e-45)),
     ("float64", '"-inf"', -np.inf), ("float64", "-0.0", -0.0), ("float64", "1e308", 1e308), ("int8", "-128", -128),
@@ -138,27 +169,29 @@ def test_literals_are_rounded_once(dtype, written, expected):
         assert np.signbit(out[0]) == np.signbit(expected) if dtype.startswith("float") else True
 
 
-# ---- errors ------------------------------------------------------------------------------------------------------------
+@both
+# ---- errors ------------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("body, cause, line", [
     ("p0[0] = exp_float64(p0[0])", "exp_float64: takes (float64), not (float32)", 3),
     ("p0[0] = expp_float32(p0[0])", "did you mean 'exp_float32'", None),
-    ("p0[0] = lit_float64(1.0)", "setitem(Ptr(float32, 0)", 3),
+    ("p0[0] = lit_float64(1.0)", "setitem(Ptr(float32, 0)|cannot store float64 through a pointer to float32", 3),
     ("p0[0] = ptr_float32(args, size(args, 1))[0]", "the slot of an argument is a literal integer", 3),
     ("p0[0] = = 1", "invalid syntax", 3),
-    ("p0[0] = undefined_name", "'undefined_name', which does not exist", None)])
+    ("p0[0] = undefined_name", "'undefined_name', which does not exist|'undefined_name' before it has a value", None)])
 def test_a_broken_kernel_says_what_and_where(body, cause, line):
     text = f"def kernel(args):\n    p0 = ptr_float32(args, 0)\n    {body}\n"
     with pytest.raises(CompileError) as caught:
         toolchain.compile_text(text, "broken")
     message = str(caught.value)
-    assert message.startswith("kernel 'broken' does not compile") and cause in message
+    assert message.startswith("kernel 'broken' does not compile")
+    assert any(each in message for each in cause.split("|")), message
     assert f"   3      {body}" in message
     assert line is None or f">   {line}" in message
     assert isinstance(caught.value, RuntimeError)
 
 
-# ---- the cache on disk ---------------------------------------------------------------------------------------------------
+# ---- the cache on disk -------------------------------------------------------------------------------------
 
 KEY = "ab" * 32
 
@@ -239,12 +272,12 @@ print(kernel.cached, "numba" in sys.modules, y.tolist())
 """
 
 
-def test_a_second_process_needs_no_numba(tmp_path):
+def test_a_second_process_needs_no_numba(tmp_path, front_end):
     text = DOUBLE.replace("* lit_float32(2.0)", "+ digamma_float32(lgamma_of(p0[i0]))").replace("lgamma_of", "gammaln_float32")
-    environment = os.environ | {"SYMGRAD_CACHE_DIR": str(tmp_path)}
+    environment = os.environ | {"SYMGRAD_CACHE_DIR": str(tmp_path), "SYMGRAD_FRONT_END": front_end}
     lines = [subprocess.run([sys.executable, "-c", WARM % text], env=environment, capture_output=True, text=True, check=True).stdout
              for _ in range(2)]
-    assert lines[0].startswith("False True") and lines[1].startswith("True False")
+    assert lines[0].startswith(f"False {front_end == 'numba'}") and lines[1].startswith("True False")
     assert lines[0].split("[")[1] == lines[1].split("[")[1]
 
 
@@ -254,7 +287,7 @@ def test_a_damaged_cache_never_gives_a_wrong_result(tmp_path):
         toolchain.compile_text(text)
         for path in tmp_path.glob("*/*.o"):
             path.write_bytes(path.read_bytes()[:100])
-        toolchain._kernels.pop(text)
+        toolchain._kernels.clear()
         with pytest.warns(CacheWarning, match="damaged"):
             kernel = toolchain.compile_text(text)
     assert not kernel.cached
@@ -263,7 +296,7 @@ def test_a_damaged_cache_never_gives_a_wrong_result(tmp_path):
     np.testing.assert_array_equal(y, 2)
 
 
-# ---- programs ------------------------------------------------------------------------------------------------------------
+# ---- programs ----------------------------------------------------------------------------------------------
 
 APPEND = """
 def kernel(args):
@@ -299,6 +332,7 @@ def at(cell: np.ndarray) -> int:
     return cell.ctypes.data
 
 
+@both
 @pytest.mark.parametrize("taken", [True, False])
 def test_programs_branch_loop_and_stop(taken):
     memory = Memory()
@@ -326,7 +360,7 @@ def test_loops_leave_the_number_of_turns(turns):
     assert log[0] == int("".join(map(str, range(turns))) * 2 or 0)
 
 
-# ---- the argument binder ---------------------------------------------------------------------------------------------------
+# ---- the argument binder -----------------------------------------------------------------------------------
 
 def entry_with_table(*bindings_of):
     table = np.zeros(8, np.int64)
@@ -423,7 +457,7 @@ def test_an_entry_lets_other_threads_run_and_refuses_a_second_caller():
     assert answers == [0] and driver.BUSY in seen
 
 
-# ---- plain Python ----------------------------------------------------------------------------------------------------------
+# ---- plain Python ------------------------------------------------------------------------------------------
 
 def test_plain_python_runs_the_same_text():
     rng = np.random.default_rng(0)
@@ -442,3 +476,22 @@ def test_plain_python_runs_the_same_text():
 def test_plain_python_is_strict(body, error):
     with pytest.raises(error):
         run_text(f"def kernel(args):\n    p0 = ptr_float32(args, 0)\n    {body}\n", [np.zeros(9, np.float32)])
+
+
+MICRO = """
+mk0 = tile_micro("float32", 8, 2, 2, w_row=3, w_red=1, x_red=16, y_row=16)
+def kernel(args):
+    p0 = ptr_float32(args, 0)
+    p1 = ptr_float32(args, 1)
+    p2 = ptr_float32(args, 2)
+    mk0(p0, p1, p2, 0, 3)
+"""
+
+
+@both
+def test_micro_kernels_are_called_by_name():
+    rng = np.random.default_rng(2)
+    x, w = rng.normal(size=(3, 16)).astype(np.float32), rng.normal(size=(2, 3)).astype(np.float32)
+    y = np.zeros((2, 16), np.float32)
+    call(toolchain.compile_text(MICRO).address, [x, w, y])
+    np.testing.assert_allclose(y, w @ x, rtol=1e-5, atol=1e-6)

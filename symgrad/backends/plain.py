@@ -129,7 +129,7 @@ def _typed(name: str, function: Callable, wanted: tuple[str, ...] | None, result
     return call
 
 
-# ---- functions NumPy lacks -------------------------------------------------------------------------------------------
+# ---- functions NumPy lacks ---------------------------------------------------------------------------------
 
 def _through_float64(function: Callable[[float], float]) -> Callable:
     """A function of Python floats, with the limits that `math` raises for given as NaN or infinity."""

@@ -41,7 +41,7 @@ ORDER, NUMBER = 26, 28
 BYTES_DATA = 32                             # where a bytes object keeps its content
 
 
-# ---- programs ------------------------------------------------------------------------------------------------------
+# ---- programs ----------------------------------------------------------------------------------------------
 
 @dataclass(frozen=True)
 class Call:
@@ -93,7 +93,7 @@ def assemble(items: Iterable[Item]) -> np.ndarray:
     return np.array([*_flat(items), END], np.int64)
 
 
-# ---- bindings ------------------------------------------------------------------------------------------------------
+# ---- bindings ----------------------------------------------------------------------------------------------
 
 @dataclass(frozen=True)
 class Binding:
@@ -192,7 +192,7 @@ class Entry:
             self._inside = False
 
 
-# ---- the native code -----------------------------------------------------------------------------------------------
+# ---- the native code ---------------------------------------------------------------------------------------
 
 NATIVE = r"""
 declare ptr @PyEval_SaveThread()
@@ -490,7 +490,7 @@ def _native_bind() -> Callable[[tuple, int], int]:
     return kind(_addresses()["symgrad_bind"])
 
 
-# ---- a native function as a builtin ----------------------------------------------------------------------------------
+# ---- a native function as a builtin ------------------------------------------------------------------------
 
 class _MethodDef(ctypes.Structure):
     """PyMethodDef of Include/methodobject.h."""
@@ -516,7 +516,7 @@ def _builtin(state: np.ndarray, keep: tuple) -> Callable[..., int]:
     return new(ctypes.addressof(_method()), state.ctypes.data.to_bytes(8, "little"), (state, *keep))
 
 
-# ---- is memory laid out as the native code thinks? ---------------------------------------------------------------------
+# ---- is memory laid out as the native code thinks? ---------------------------------------------------------
 
 @cache
 def layout_is_known() -> bool:

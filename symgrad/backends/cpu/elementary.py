@@ -228,7 +228,7 @@ def erf(x: Value) -> Value:
     return (t < 0.96).choose(near, far)
 
 
-# ---- circular functions of float32 -------------------------------------------------------------------------------
+# ---- circular functions of float32 -------------------------------------------------------------------------
 
 # (sin(r) / r - 1) / r**2 and (cos(r) - 1 + r**2 / 2) / r**4 in powers of r**2 on |r| <= pi / 4
 SIN_TAIL = (-0.16666666663832763, 0.008333331865959415, -0.00019840082012765537, 2.7249314054698804e-06)
@@ -354,7 +354,7 @@ def arccos(x: Value) -> Value:
     return near.choose(PI / 2 - z, far)
 
 
-# ---- float32 through float64 ---------------------------------------------------------------------------------------
+# ---- float32 through float64 -------------------------------------------------------------------------------
 
 def through_float64(function: Callable[..., Value]) -> Callable[..., Value]:
     """A float32 function that computes in float64, where simple formulas are accurate enough."""
@@ -416,7 +416,7 @@ def wide_pow(x: Value, y: Value) -> Value:
     return (y.equals(0.0) | x.equals(1.0) | unit).choose(x.lift(1.0), result)
 
 
-# ---- the gamma function's relatives ----------------------------------------------------------------------------------
+# ---- the gamma function's relatives ------------------------------------------------------------------------
 
 # Bernoulli numbers over their index, for the asymptotic series: Abramowitz and Stegun 6.3.18 and 6.4.12.
 DIGAMMA_SERIES = (1 / 12, -1 / 120, 1 / 252, -1 / 240, 1 / 132, -691 / 32760)

@@ -34,7 +34,7 @@ from numba.extending import register_model
 from symgrad.base.errors import close_match
 
 from . import micro, scalars
-from .pointers import ARGUMENTS, NUMBA_TYPES, type_advance, type_ptr, type_size
+from .pointers import ARGUMENTS, NUMBA_TYPES, Ptr, type_advance, type_ptr, type_size
 from .values import LLVM_TYPES
 
 ENTRY = "kernel"
@@ -42,7 +42,7 @@ PYTHON_NAMES = {"range": range}
 LITERAL = re.compile(r"""\blit_(\w+)\(\s*(?:"([^"()]*)"|'([^'()]*)'|([^"'()]+?))\s*\)""")
 
 
-# ---- functions of kernel text as Numba sees them ----------------------------------------------------------------------
+# ---- functions of kernel text as Numba sees them -----------------------------------------------------------
 
 class Native(types.Callable, types.Opaque):
     """A function of kernel text: its own Numba type, which types a call and emits it without any registry."""
@@ -134,16 +134,25 @@ def _type_extremum(name: str):
     return define
 
 
-def _micro_kernel(name: str, intrinsic: _Intrinsic) -> Native:
+def _micro_kernel(name: str, kernel: Any) -> Native:
+    """A micro-kernel: an intrinsic of Numba's, or an object whose `emit(builder, *values)` takes pointers and indices."""
+    def emit(context, builder, sig, args):
+        kernel.emit(builder, *args)
+        return context.get_dummy_value()
+
     def define(*args):
-        found = intrinsic._defn(_typing(), *args)
+        if isinstance(kernel, _Intrinsic):
+            found = kernel._defn(_typing(), *args)
+        else:
+            kinds = [a if isinstance(a, Ptr) else types.int64 for a in args]
+            found = signature(types.none, *kinds), emit
         if found is None:
             raise TypeError(f"cannot take ({', '.join(map(str, args))})")
         return found
     return Native(name, define)
 
 
-# ---- contexts ------------------------------------------------------------------------------------------------------------
+# ---- contexts ----------------------------------------------------------------------------------------------
 
 class _Typing(typing.Context):
     """Types int64 and float arithmetic, comparisons, range, min, max, and the functions above; nothing else."""
@@ -240,7 +249,7 @@ def _target() -> _Target:
     return _Target(_typing(), "cpu")
 
 
-# ---- pipeline --------------------------------------------------------------------------------------------------------------
+# ---- pipeline ----------------------------------------------------------------------------------------------
 
 class _Lower(lowering.Lower):
     def emit_environment_object(self) -> None:
@@ -294,7 +303,7 @@ def _flags() -> compiler.Flags:
     return flags
 
 
-# ---- text ------------------------------------------------------------------------------------------------------------------
+# ---- text --------------------------------------------------------------------------------------------------
 
 def _names(code: CodeType) -> set[str]:
     """Every name a piece of code and the functions in it look up."""
@@ -339,7 +348,7 @@ def _kernel_function(text: str) -> Callable:
         if value is None:
             known = [*PYTHON_NAMES, *factories, *scalars.names(), "size", "advance", "ptr_float32"]
             raise NameError(f"the kernel names {name!r}, which does not exist{close_match(name, known)}")
-        if isinstance(value, _Intrinsic):
+        if isinstance(value, _Intrinsic) or hasattr(value, "emit"):
             namespace[name] = _micro_kernel(name, value)
     return namespace[ENTRY]
 

@@ -115,7 +115,7 @@ def names() -> list[str]:
             + [f"cast_{a}_{b}" for a in DTYPES for b in DTYPES] + [f"index_to_{dtype}" for dtype in DTYPES])
 
 
-# ---- conversion ----------------------------------------------------------------------------------------------------
+# ---- conversion --------------------------------------------------------------------------------------------
 
 def converted(x: Value, dtype: str) -> Value:
     """x as another dtype, as `ndarray.astype` does on x86-64; floats that do not fit give that machine's answer."""
@@ -141,7 +141,7 @@ def _truncated(x: Value, dtype: str) -> Value:
     return fits.choose(fits.choose(x, 0.0).truncated(dtype), -2 ** (bits(dtype) - 1))
 
 
-# ---- arithmetic ----------------------------------------------------------------------------------------------------
+# ---- arithmetic --------------------------------------------------------------------------------------------
 
 def flagged(method: str, *flags: str) -> Emit:
     """A float operation that carries fast-math flags."""
@@ -396,7 +396,7 @@ row("acc_mul", DTYPES, 2, by_kind(flagged("fmul", "reassoc", "contract"), Value.
 row("acc_maximum", DTYPES, 2, by_kind(rebuilt("maximum"), maximum, Value.__or__))
 row("acc_minimum", DTYPES, 2, by_kind(rebuilt("minimum"), minimum, Value.__and__))
 
-# ---- elementary functions ------------------------------------------------------------------------------------------
+# ---- elementary functions ----------------------------------------------------------------------------------
 
 for _name in ("exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "tanh", "sigmoid", "softplus"):
     row(_name, FLOATS, 1, getattr(math, _name), long=True)
@@ -417,7 +417,7 @@ row("trigamma", FLOATS, 1, math.through_float64(math.wide_trigamma), long=True)
 for _name in ("sqrt", "floor", "ceil", "trunc", "rint"):
     row(_name, FLOATS, 1, rebuilt(_name))
 
-# ---- bits, comparisons, logic --------------------------------------------------------------------------------------
+# ---- bits, comparisons, logic ------------------------------------------------------------------------------
 
 WHOLE = INTEGERS + ("bool",)
 row("bitand", WHOLE, 2, Value.__and__)

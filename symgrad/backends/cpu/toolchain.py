@@ -7,6 +7,7 @@ brings in Numba.
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -23,14 +24,19 @@ from symgrad.base.errors import CompileError
 
 from .objects import MIB, ObjectCache, default_folder
 
+# What reads kernel text: Numba, or a reader of just this dialect that is several times faster and needs no Numba.
+FRONT_ENDS = ("numba", "reader")
+FRONT_END = os.environ.get("SYMGRAD_FRONT_END", "numba")
+
 # What the machine code of a kernel depends on besides its text.
-COMPILER_SOURCES = ("elementary.py", "frontend.py", "machine.py", "memory.py", "micro.py", "pointers.py", "scalars.py", "values.py")
+COMPILER_SOURCES = ("elementary.py", "frontend.py", "machine.py", "memory.py", "micro.py", "pointers.py", "reader.py",
+                    "scalars.py", "values.py")
 LINE = re.compile(r'<kernel>"?, line (\d+)|<kernel> \((\d+)\)|<kernel>:(\d+)')
 NOISE = ("Failed in ", "During:", "File ", "<source missing", "This is not usually", "To see", "For more information")
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 _lock = RLock()
-_kernels: dict[str, Kernel] = {}
+_kernels: dict[tuple[str, str], Kernel] = {}
 _caches: dict[Path, ObjectCache] = {}
 
 
@@ -58,15 +64,15 @@ def compile_texts(kernels: Sequence[tuple[str, str]]) -> list[Kernel]:
     Raises CompileError for a text that is not a valid kernel, as `compile_text` does.
     """
     with _lock:
-        missing = {text: name for text, name in kernels if text not in _kernels}
+        missing = {text: name for text, name in kernels if (FRONT_END, text) not in _kernels}
         if len(missing) > 1:
             with ThreadPoolExecutor(config.num_threads) as llvm:
                 waiting = [llvm.submit(_finished, _begun(text, name)) for text, name in missing.items()]
                 done = [future.result() for future in waiting]
         else:
             done = [_finished(_begun(text, name)) for text, name in missing.items()]
-        _kernels.update((kernel.text, kernel) for kernel in done)
-        return [_kernels[text] for text, _ in kernels]
+        _kernels.update(((FRONT_END, kernel.text), kernel) for kernel in done)
+        return [_kernels[FRONT_END, text] for text, _ in kernels]
 
 
 def compile_llvm(ir_text: str, symbols: Sequence[str]) -> list[int]:
@@ -92,11 +98,11 @@ def object_cache() -> ObjectCache:
 
 def assembly(text: str) -> tuple[str, str]:
     """(optimised LLVM text, machine assembly) of a kernel text, compiled afresh: for reading and for tests."""
-    from . import frontend, machine
-    return machine.assembly(frontend.llvm_text(text, "kernel_entry"))
+    from . import machine
+    return machine.assembly(_llvm_text(text, "kernel_entry"))
 
 
-# ---- from text to address ----------------------------------------------------------------------------------------------
+# ---- from text to address ----------------------------------------------------------------------------------
 
 @dataclass(frozen=True)
 class _Begun:
@@ -119,8 +125,16 @@ def _begun(text: str, name: str) -> _Begun:
     begun = _Begun(name, text, key, object_cache().load(key))
     if begun.code is not None:
         return begun
-    from . import frontend
-    return replace(begun, ir_text=_explained(begun, lambda: frontend.llvm_text(text, begun.symbol)))
+    return replace(begun, ir_text=_explained(begun, lambda: _llvm_text(text, begun.symbol)))
+
+
+def _llvm_text(text: str, symbol: str) -> str:
+    """A kernel text as LLVM text, by the front end in use."""
+    if FRONT_END == "reader":
+        from . import reader as front_end
+    else:
+        from . import frontend as front_end
+    return front_end.llvm_text(text, symbol)
 
 
 def _finished(begun: _Begun) -> Kernel:
@@ -169,11 +183,11 @@ def _first_cause(cause: str) -> str:
     return "\n".join(f"  {line}" for line in kept[:12])
 
 
-# ---- keys ------------------------------------------------------------------------------------------------------------------
+# ---- keys --------------------------------------------------------------------------------------------------
 
 def _key(text: str) -> str:
     """The cache key of a text: everything its machine code depends on, hashed."""
-    return hashlib.sha256("\0".join((text, *_environment())).encode()).hexdigest()
+    return hashlib.sha256("\0".join((text, FRONT_END, *_environment())).encode()).hexdigest()
 
 
 @cache

@@ -42,13 +42,15 @@ def as_integer(dtype: str) -> str:
 
 def constant(dtype: str, number: Any) -> ir.Constant:
     """An LLVM constant; floats are rounded once, integers wrap."""
-    if dtype == "float32":
-        number = struct.unpack("f", struct.pack("f", number))[0] if abs(number) < 3.5e38 else float(number)
+    if is_float(dtype):
+        number = float(number)
+    if dtype == "float32" and abs(number) < 3.5e38:
+        number = struct.unpack("f", struct.pack("f", number))[0]
     elif is_integer(dtype):
         number = int(number) & (2 ** bits(dtype) - 1)
     elif dtype == "bool":
         number = int(bool(number))
-    return ir.Constant(LLVM_TYPES[dtype], float(number) if is_float(dtype) else number)
+    return ir.Constant(LLVM_TYPES[dtype], number)
 
 
 class Value:
@@ -59,7 +61,7 @@ class Value:
     def __init__(self, builder: ir.IRBuilder, llvm: ir.Value, dtype: str) -> None:
         self.builder, self.llvm, self.dtype = builder, llvm, dtype
 
-    # ---- building blocks -------------------------------------------------------------------------------------
+    # ---- building blocks -----------------------------------------------------------------------------------
 
     def new(self, llvm: ir.Value, dtype: str | None = None) -> Value:
         return Value(self.builder, llvm, dtype or self.dtype)
@@ -89,7 +91,7 @@ class Value:
             compare = self.builder.icmp_signed if is_signed(self.dtype) else self.builder.icmp_unsigned
         return self.new(compare(sign, self.llvm, second), "bool")
 
-    # ---- operators -------------------------------------------------------------------------------------------
+    # ---- operators -----------------------------------------------------------------------------------------
 
     def __add__(self, other): return self._operate("fadd", "add", other)
     def __radd__(self, other): return self._operate("fadd", "add", other, swap=True)
@@ -121,7 +123,7 @@ class Value:
     def __abs__(self):
         return self.intrinsic("fabs") if is_float(self.dtype) else (self < 0).choose(-self, self)
 
-    # ---- selection, bits, conversion -------------------------------------------------------------------------
+    # ---- selection, bits, conversion -----------------------------------------------------------------------
 
     def choose(self, then: Value, otherwise: Value | int | float) -> Value:
         """`then` where self (a bool) holds, else `otherwise`; both are evaluated."""
