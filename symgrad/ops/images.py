@@ -19,9 +19,12 @@ from .index import take
 from .resample import along, cubic_matrix, linear_matrix, nearest_positions
 from .row import as_tensor, cast
 from .shape import broadcast_to, reshape, transpose
-from .windows import per_axis
+from .sizes import differ
+from .windows import output_size as output_size_of
+from .windows import per_axis, span
 
-_MATRICES = {"linear": linear_matrix, "bilinear": linear_matrix, "trilinear": linear_matrix, "bicubic": cubic_matrix}
+_MATRICES = {"linear": linear_matrix, "bilinear": linear_matrix, "trilinear": linear_matrix,
+             "bicubic": cubic_matrix}
 _RANKS = {"linear": 1, "bilinear": 2, "trilinear": 3, "bicubic": 2}
 
 
@@ -31,24 +34,27 @@ def _refuse(what: str, x: Node, attempt: str) -> ShapeError:
 
 @block
 def interpolate(x, size=None, scale_factor=None, mode="nearest", align_corners=False):
-    """x (n, c, *s) resampled to spatial `size`, or by `scale_factor`, as in torch.nn.functional without antialiasing.
+    """x (n, c, *s) resampled to spatial `size` or by `scale_factor`, as in torch, without antialiasing.
 
-    mode: "nearest", "linear" (one spatial axis), "bilinear", "bicubic" (two), "trilinear" (three). Spatial sizes must be known,
-    except for "nearest" with a whole scale_factor.
+    mode: "nearest", "linear" (one spatial axis), "bilinear", "bicubic" (two), "trilinear" (three). Spatial
+    sizes must be known, except for "nearest" with a whole scale_factor.
     """
     x = as_tensor(x)
     rank = x.ndim - 2
     if rank < 1 or mode not in ("nearest", *_MATRICES) or _RANKS.get(mode, rank) != rank:
-        raise _refuse(f"interpolate with mode={mode!r}", x, "x (n, c, *spatial) and nearest, linear, bilinear, bicubic or trilinear for its rank")
+        raise _refuse(f"interpolate with mode={mode!r}", x,
+                      "x (n, c, *spatial) and nearest, linear, bilinear, bicubic or trilinear for its rank")
     if (size is None) == (scale_factor is None):
-        raise _refuse(f"interpolate with size={size!r} and scale_factor={scale_factor!r}", x, "one of the two")
+        raise _refuse(f"interpolate with size={size!r} and scale_factor={scale_factor!r}", x,
+                      "one of the two")
     scales = _scales(scale_factor, rank)
     if mode == "nearest" and all(s is not None and float(s).is_integer() for s in scales):
         return _repeated(x, [int(s) for s in scales])
     sizes = x.dims[2:]
     if not all(isinstance(d, int) for d in sizes):
-        raise _refuse(f"interpolate with mode={mode!r}", x, "known spatial sizes, or nearest with a whole scale_factor")
-    wanted = per_axis(size, rank, "size") if scale_factor is None else tuple(math.floor(d * s) for d, s in zip(sizes, scales))
+        raise _refuse(f"interpolate with mode={mode!r}", x,
+                      "known spatial sizes, or nearest with a whole scale_factor")
+    wanted = tuple(math.floor(d * s) for d, s in zip(sizes, scales)) if size is None else per_axis(size, rank, "size")
     if mode == "nearest":
         for axis, (d, n, s) in enumerate(zip(sizes, wanted, scales), 2):
             x = take(x, nearest_positions(d, n, s), axis=axis)
@@ -64,7 +70,8 @@ def _scales(scale_factor: Any, rank: int) -> Sequence[float | None]:
         return [None] * rank
     scales = list(scale_factor) if isinstance(scale_factor, (tuple, list)) else [scale_factor] * rank
     if len(scales) != rank or not all(isinstance(s, (int, float)) and s > 0 for s in scales):
-        raise ShapeError(four_parts(f"scale_factor={scale_factor!r}", f"{rank} spatial axes", show(user_line()), "a positive number, or one per axis"))
+        raise ShapeError(four_parts(f"scale_factor={scale_factor!r}", f"{rank} spatial axes",
+                                    show(user_line()), "a positive number, or one per axis"))
     return scales
 
 
@@ -82,7 +89,7 @@ def upsample(x, size=None, scale_factor=None, mode="nearest", align_corners=Fals
 
 
 def _patch_filters(channels: int, kernel: tuple[int, ...], dtype: str) -> np.ndarray:
-    """Filters (c*kh*kw, 1, kh, kw), with groups=c, that copy each element of a patch to a channel of its own."""
+    """Filters (c*kh*kw, 1, kh, kw), for groups=c, that copy each element of a patch to its own channel."""
     unit = np.eye(math.prod(kernel), dtype=dtype).reshape(math.prod(kernel), 1, *kernel)
     return np.tile(unit, (channels, 1, 1, 1))
 
@@ -94,24 +101,28 @@ def unfold(x, kernel_size, dilation=1, padding=0, stride=1):
     if x.ndim != 4 or not isinstance(x.dims[1], int):
         raise _refuse("unfold of x (n, c, h, w)", x, "four axes, a known number of channels")
     channels = x.dims[1]
-    y = conv2d(x, _patch_filters(channels, kernel, x.dtype), stride=stride, padding=padding, dilation=dilation, groups=channels)
+    y = conv2d(x, _patch_filters(channels, kernel, x.dtype), stride=stride, padding=padding,
+               dilation=dilation, groups=channels)
     return reshape(y, (y.dims[0], y.dims[1], y.dims[2] * y.dims[3]))
 
 
 @block
 def fold(x, output_size, kernel_size, dilation=1, padding=0, stride=1):
-    """The sum of patches (n, c*kh*kw, patches) put back into images (n, c, *output_size), as in torch (col2im): the adjoint of unfold."""
+    """Patches (n, c*kh*kw, patches) summed into images (n, c, *output_size), as in torch: unfold reversed."""
     x, kernel = as_tensor(x), per_axis(kernel_size, 2, "kernel_size")
     size, strides, pads, dilations = (per_axis(v, 2, name, 0) for v, name in (
         (output_size, "output_size"), (stride, "stride"), (padding, "padding"), (dilation, "dilation")))
-    counts = [(d + 2 * p - e * (k - 1) - 1) // s + 1 for d, p, e, k, s in zip(size, pads, dilations, kernel, strides)]
-    if x.ndim != 3 or not isinstance(x.dims[1], int) or x.dims[1] % math.prod(kernel) or x.dims[2] not in (math.prod(counts),):
-        raise _refuse(f"fold to {size} with a kernel of {kernel}", x, f"x (n, channels*{math.prod(kernel)}, {math.prod(counts)})")
-    channels = x.dims[1] // math.prod(kernel)
-    extra = tuple(d - ((n - 1) * s - 2 * p + e * (k - 1) + 1) for d, n, s, p, e, k in zip(size, counts, strides, pads, dilations, kernel))
+    facts = list(zip(size, kernel, strides, pads, dilations))
+    counts = [output_size_of(d, k, s, (p, p), e) for d, k, s, p, e in facts]
+    area, patches = math.prod(kernel), math.prod(counts)
+    if x.ndim != 3 or not isinstance(x.dims[1], int) or x.dims[1] % area or differ(x.dims[2], patches):
+        raise _refuse(f"fold to {size} with a kernel of {kernel}", x, f"x (n, channels*{area}, {patches})")
+    channels = x.dims[1] // area
+    # rows and columns behind the last whole step
+    extra = tuple((d + 2 * p - span(k, e)) % s for d, k, s, p, e in facts)
     wide = reshape(x, (x.dims[0], x.dims[1], *counts))
-    return conv_transpose2d(wide, _patch_filters(channels, kernel, x.dtype), stride=stride, padding=padding, output_padding=extra,
-                            groups=channels, dilation=dilation)
+    return conv_transpose2d(wide, _patch_filters(channels, kernel, x.dtype), stride=stride, padding=padding,
+                            output_padding=extra, groups=channels, dilation=dilation)
 
 
 @block
@@ -123,7 +134,8 @@ def pixel_shuffle(x, upscale_factor):
     *lead, c, h, w = x.dims
     wide = reshape(x, (*lead, poly.floordiv(c, r * r), r, r, h, w))
     n = len(lead)
-    return reshape(transpose(wide, (*range(n + 1), n + 3, n + 1, n + 4, n + 2)), (*lead, poly.floordiv(c, r * r), h * r, w * r))
+    return reshape(transpose(wide, (*range(n + 1), n + 3, n + 1, n + 4, n + 2)),
+                   (*lead, poly.floordiv(c, r * r), h * r, w * r))
 
 
 @block

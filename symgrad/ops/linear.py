@@ -25,18 +25,20 @@ from .sizes import differ, one_size
 class Matmul(Row):
     """The matrix product by NumPy's rules: the last two axes multiply, the axes before them broadcast.
 
-    A 1-d operand is a row on the left and a column on the right. Integers stay integers and wrap; bools use or and and.
-    The node itself always has operands (*batch, m, k) and (*batch, k, n).
+    A 1-d operand is a row on the left and a column on the right. Integers stay integers and wrap; bools use
+    or and and. The node itself always has operands (*batch, m, k) and (*batch, k, n).
     """
 
-    samples = [sample((3, 4), (4, 2)), sample((1, 1), (1, 1)), sample((0, 4), (4, 2)), sample((3, 0), (0, 2)), sample((2, 3, 4), (4, 5)),
-               sample((2, 1, 3, 4), (5, 4, 2)), sample((3, 4), (2, 4, 3)), sample((3, 4), (4, 2), dtypes=INTS, low=-9, high=9, grad=False),
+    samples = [sample((3, 4), (4, 2)), sample((1, 1), (1, 1)), sample((0, 4), (4, 2)), sample((3, 0), (0, 2)),
+               sample((2, 3, 4), (4, 5)),
+               sample((2, 1, 3, 4), (5, 4, 2)), sample((3, 4), (2, 4, 3)),
+               sample((3, 4), (4, 2), dtypes=INTS, low=-9, high=9, grad=False),
                sample((3, 4), (4, 2), dtypes=("bool",), low=0, high=2, grad=False)]
 
     def infer(self, x: Type, w: Type) -> Type:
         if differ(x.dims[-1], w.dims[-2]):
             raise ShapeError(four_parts(f"matmul of {shape_text(x.dims)} and {shape_text(w.dims)}",
-                                        f"{dim_text(x.dims[-1])} columns on the left, {dim_text(w.dims[-2])} rows on the right",
+                                        f"{dim_text(x.dims[-1])} columns, {dim_text(w.dims[-2])} rows",
                                         attempt="inner sizes must be equal; transpose one operand (x.T)"))
         batch = broadcast_dims(x.dims[:-2], w.dims[:-2], what="matmul: batch axes")
         return Type(x.dtype, (*batch, x.dims[-2], w.dims[-1]))
@@ -62,7 +64,8 @@ class Matmul(Row):
     def __call__(self, x, w):
         x, w = promoted(x, w)
         if not x.ndim or not w.ndim:
-            raise ShapeError(four_parts("matmul of arrays with at least one axis", f"{shape_text(x.dims)} and {shape_text(w.dims)}",
+            raise ShapeError(four_parts("matmul of arrays with at least one axis",
+                                        f"{shape_text(x.dims)} and {shape_text(w.dims)}",
                                         show(user_line()), "multiply (*) for a scalar operand"))
         left = reshape(x, (1, x.dims[0])) if x.ndim == 1 else x
         right = reshape(w, (w.dims[0], 1)) if w.ndim == 1 else w
@@ -118,7 +121,7 @@ def _total(x: Node, axis: Any) -> Node:
 
 
 def dot(a, b):
-    """numpy.dot: scalars multiply, vectors and matrices as matmul, else the last axis of a with the last but one of b."""
+    """numpy.dot: scalars multiply, vectors and matrices as matmul, else axis -1 of a with axis -2 of b."""
     a, b = promoted(a, b)
     if not a.ndim or not b.ndim:
         return multiply(a, b)
@@ -144,21 +147,27 @@ def outer(a, b):
 
 
 def tensordot(a, b, axes: Any = 2):
-    """numpy.tensordot: the sum of products over `axes` last axes of a and first of b, or over the pairs in (axes_a, axes_b)."""
+    """numpy.tensordot: the sum of products over pairs of axes.
+
+    axes: how many of the last of a and the first of b, or (axes of a, axes of b).
+    """
     a, b = promoted(a, b)
     if isinstance(axes, (int, np.integer)):
         if axes < 0 or axes > min(a.ndim, b.ndim):
-            raise ShapeError(four_parts(f"tensordot over {axes} axes", f"{shape_text(a.dims)} and {shape_text(b.dims)}", show(user_line())))
+            raise ShapeError(four_parts(f"tensordot over {axes} axes",
+                                        f"{shape_text(a.dims)} and {shape_text(b.dims)}", show(user_line())))
         axes = (tuple(range(a.ndim - axes, a.ndim)), tuple(range(axes)))
     left, right = (axis if isinstance(axis, (tuple, list)) else (axis,) for axis in axes)
     left = [normalize_axis(k, a.ndim, "tensordot") for k in left]
     right = [normalize_axis(k, b.ndim, "tensordot") for k in right]
     if len(left) != len(right) or any(differ(a.dims[p], b.dims[q]) for p, q in zip(left, right)):
-        raise ShapeError(four_parts(f"tensordot over axes {tuple(left)} and {tuple(right)}", f"{shape_text(a.dims)} and {shape_text(b.dims)}",
+        raise ShapeError(four_parts(f"tensordot over axes {tuple(left)} and {tuple(right)}",
+                                    f"{shape_text(a.dims)} and {shape_text(b.dims)}",
                                     show(user_line()), "as many axes on each side, of equal sizes"))
     letters = [f"a{k}" for k in range(a.ndim)]
     others = [f"a{left[right.index(k)]}" if k in right else f"b{k}" for k in range(b.ndim)]
-    kept = [x for k, x in enumerate(letters) if k not in left] + [x for k, x in enumerate(others) if k not in right]
+    kept = [x for k, x in enumerate(letters) if k not in left] + [x for k, x in enumerate(others)
+                                                                  if k not in right]
     return _contract([(a, letters), (b, others)], kept)
 
 
@@ -177,7 +186,7 @@ Term = tuple[Node, list[str]]
 
 
 def einsum(subscripts: str, *operands: Any):
-    """numpy.einsum of a subscripts string: "ij,jk->ik", repeated labels, "...", and the implicit output in alphabetical order.
+    """numpy.einsum of a subscripts string: "ij,jk->ik", repeated labels, "...", an implicit output.
 
     More than two operands are contracted pair by pair, the pair with the smallest result first.
     """
@@ -201,19 +210,22 @@ def _parse(subscripts: str, nodes: Sequence[Node]) -> tuple[list[Term], list[str
         output = _labels(out, widest)
     else:
         output = _labels("...", widest) + sorted(a for a in set(used) if used.count(a) == 1 and len(a) == 1)
-    if len(set(output)) != len(output) or not set(output) <= set(used) or any(not (a.isalpha() or a[0] == ".") for a in used):
-        raise _einsum_error(subscripts, nodes, f"labels {''.join(a for a in output if len(a) == 1)!r} in the output")
+    if len(set(output)) != len(output) or not set(output) <= set(used) or any(not (a.isalpha() or a[0] == ".")
+                                                                              for a in used):
+        raise _einsum_error(subscripts, nodes,
+                            f"labels {''.join(a for a in output if len(a) == 1)!r} in the output")
     return terms, output
 
 
 def _labels(spec: str, span: int) -> list[str]:
-    """One label per axis; axes under `...` are named from the right, so that they line up as broadcasting does."""
+    """One label per axis; axes under `...` are named from the right, as broadcasting lines them up."""
     before, dots, after = spec.partition("...")
     return [*before, *(f".{span - k}" for k in range(span if dots else 0)), *after]
 
 
 def _einsum_error(subscripts: str, nodes: Sequence[Node], found: str) -> ShapeError:
-    return ShapeError(four_parts(f"einsum {subscripts!r}", [found, *(shape_text(x.dims) for x in nodes)], show(user_line()),
+    return ShapeError(four_parts(f"einsum {subscripts!r}", [found, *(shape_text(x.dims) for x in nodes)],
+                                 show(user_line()),
                                  "'ij,jk->ik' multiplies two matrices"))
 
 
@@ -222,13 +234,15 @@ def _contract(terms: list[Term], output: list[str]) -> Node:
     terms = [_diagonals(x, labels) for x, labels in terms]
     sizes = _label_sizes(terms)
     terms = [_drop_ones(x, labels, sizes) for x, labels in terms]
-    terms = [_sum_out(x, labels, output, [t for j, t in enumerate(terms) if j != k]) for k, (x, labels) in enumerate(terms)]
+    terms = [_sum_out(x, labels, output, [t for j, t in enumerate(terms) if j != k]) for k,
+             (x, labels) in enumerate(terms)]
     while len(terms) > 1:
         p, q = _next_pair(terms, output, sizes)
         rest = [t for k, t in enumerate(terms) if k not in (p, q)]
         terms = [*rest, _pair(terms[p], terms[q], _needed(output, rest))]
     (x, labels), = terms
-    missing = [a for a in output if a not in labels]                # an output label whose size is 1 in the only operand left
+    missing = [a for a in output
+               if a not in labels]                # an output label whose size is 1 in the only operand left
     x = reshape(x, (*x.dims, *(1 for _ in missing)))
     labels = labels + missing
     return transpose(x, [labels.index(a) for a in output]) if output else x
@@ -251,9 +265,11 @@ def _label_sizes(terms: list[Term]) -> dict[str, Any]:
         for a, d in zip(labels, x.dims):
             have = sizes.get(a, 1)
             if differ(have, d) and not is_one(have) and not is_one(d):
-                raise ShapeError(four_parts("einsum with one size for each label", [shape_text(t.dims) for t, _ in terms], show(user_line()),
+                raise ShapeError(four_parts("einsum with one size for each label",
+                                            [shape_text(t.dims) for t, _ in terms], show(user_line()),
                                             f"label {a!r} has sizes {have} and {d}"))
-            sizes[a] = one_size(have, d) if not is_one(have) and not is_one(d) else d if is_one(have) else have
+            sizes[a] = one_size(have,
+                                d) if not is_one(have) and not is_one(d) else d if is_one(have) else have
     return sizes
 
 
@@ -314,5 +330,6 @@ def linear(x, w, b=None):
 
 sugar.method("dot", dot)
 
-__all__ = ["batched_dot", "dot", "einsum", "inner", "kron", "linear", "matmul", "matvec", "outer", "tensordot", "vdot", "vecdot",
+__all__ = ["batched_dot", "dot", "einsum", "inner", "kron", "linear", "matmul", "matvec", "outer",
+           "tensordot", "vdot", "vecdot",
            "vecmat"]

@@ -1,7 +1,7 @@
-"""Neural ops with the names of torch.nn.functional (`axis` for `dim`): activations, softmax, normalisations, distances.
+"""Neural ops, named as in torch.nn.functional (`axis` for `dim`): activations, softmax, norms, distances.
 
-Laws of one element are rows. What is composed of rows and deserves a name is a block: one node that a gradient override can
-select, opened when it is compiled.
+Laws of one element are rows. What is composed of rows and deserves a name is a block: one node that a
+gradient override can select, opened when it is compiled.
 """
 
 from __future__ import annotations
@@ -18,11 +18,26 @@ from ..base.errors import DTypeError, ShapeError, four_parts
 from ..base.origin import show, user_line
 from ..graph.block import block
 from ..graph.node import Node, make
-from ..graph.types import Type, dim_text, shape_text
+from ..graph.types import Type, shape_text
 from ..loops import ir
 from ..loops.ir import E, View
 from . import reduce
-from .elementwise import absolute, erf, exp, maximum, minimum, multiply, number, power, relu, rsqrt, sigmoid, softplus, tanh, where
+from .elementwise import (
+    absolute,
+    erf,
+    exp,
+    maximum,
+    minimum,
+    multiply,
+    number,
+    power,
+    relu,
+    rsqrt,
+    sigmoid,
+    softplus,
+    tanh,
+    where,
+)
 from .pool import avg_pool1d
 from .row import Elementwise, Row, as_tensor, cast, normalize_axis, promoted, sample
 from .shape import expand_dims, reshape, transpose
@@ -35,16 +50,19 @@ _SHAPES = [sample((3, 4)), sample((0, 2)), sample(())]
 class Activation(Elementwise):
     """An elementwise row of one operand with attributes that may also be given by position, as in torch.
 
-    `spelling` is a function whose signature is the public one: operand first, then the attributes with their defaults.
+    `spelling` is a function whose signature is the public one: operand first, then the attributes with their
+    defaults.
     """
 
-    def __init__(self, spelling: Callable[..., Any], law: Callable[..., E], numpy: Callable[..., Any], vjp: Callable[..., Any], *,
+    def __init__(self, spelling: Callable[..., Any], law: Callable[..., E], numpy: Callable[..., Any],
+                 vjp: Callable[..., Any], *,
                  kinks: Sequence[float] = (), kind: str = "float"):
         signature = inspect.signature(spelling)
         defaults = {k: p.default for k, p in list(signature.parameters.items())[1:]}
         filled = {k: 0.5 if v is inspect.Parameter.empty else v for k, v in defaults.items()}
         object.__setattr__(self, "signature", signature)
-        super().__init__(spelling.__name__, law, numpy=numpy, vjp=vjp, kind=kind, kinks=kinks, doc=spelling.__doc__ or "",
+        super().__init__(spelling.__name__, law, numpy=numpy, vjp=vjp, kind=kind, kinks=kinks,
+                         doc=spelling.__doc__ or "",
                          samples=[sample(*s.args, **filled) for s in _SHAPES])
 
     def __call__(self, *args: Any, **kwargs: Any) -> Node:
@@ -56,11 +74,13 @@ class Activation(Elementwise):
     def attribute(self, name: str, value: Any) -> float | str:
         if isinstance(value, (str, int, float, np.number)):
             return value if isinstance(value, str) else float(value)
-        raise DTypeError(four_parts(f"{self.name} with {name}={value!r}", f"{type(value).__name__}: an attribute is a number", show(user_line()),
+        raise DTypeError(four_parts(f"{self.name} with {name}={value!r}",
+                                    f"{type(value).__name__}: an attribute is a number", show(user_line()),
                                     "T.where or T.prelu for a slope that is a variable"))
 
 
-def _activation(law: Callable[..., E], numpy: Callable[..., Any], vjp: Callable[..., Any], **more: Any) -> Callable[[Callable], Activation]:
+def _activation(law: Callable[..., E], numpy: Callable[..., Any], vjp: Callable[..., Any],
+                **more: Any) -> Callable[[Callable], Activation]:
     return lambda spelling: Activation(spelling, law, numpy, vjp, **more)
 
 
@@ -91,8 +111,10 @@ _SELU_SCALE, _SELU_ALPHA = 1.0507009873554804934193349852946, 1.6732632423543772
 
 
 @_activation(lambda x: _choose(x > 0, x * _SELU_SCALE, ir.call("expm1", x) * (_SELU_SCALE * _SELU_ALPHA)),
-             lambda x: np.where(x > 0, x * x.dtype.type(_SELU_SCALE), np.expm1(x) * x.dtype.type(_SELU_SCALE * _SELU_ALPHA)),
-             lambda g, y, x: (g * where(x > 0, number(_SELU_SCALE, x), exp(minimum(x, 0)) * (_SELU_SCALE * _SELU_ALPHA)),), kinks=(0.0,))
+             lambda x: np.where(x > 0, x * x.dtype.type(_SELU_SCALE),
+                                np.expm1(x) * x.dtype.type(_SELU_SCALE * _SELU_ALPHA)),
+             lambda g, y, x: (g * where(x > 0, number(_SELU_SCALE, x),
+                                        exp(minimum(x, 0)) * (_SELU_SCALE * _SELU_ALPHA)),), kinks=(0.0,))
 def selu(x):
     """The self-normalising elu (Klambauer et al. 2017)."""
 
@@ -131,12 +153,13 @@ def _gelu_vjp(g: Node, y: Node, x: Node, approximate: str):
 class _Gelu(Activation):
     def attribute(self, name: str, value: Any) -> str:
         if value not in ("none", "tanh"):
-            raise DTypeError(four_parts(f"gelu with approximate={value!r}", "it names the formula", show(user_line()), "'none' (exact) or 'tanh'"))
+            raise DTypeError(four_parts(f"gelu with approximate={value!r}", "it names the formula",
+                                        show(user_line()), "'none' (exact) or 'tanh'"))
         return value
 
 
 def gelu(x, approximate="none"):
-    """x times the normal distribution function at x (Hendrycks and Gimpel 2016); approximate="tanh" for their approximation."""
+    """x times the normal distribution function at x, or the "tanh" formula (Hendrycks and Gimpel 2016)."""
 
 
 gelu = _Gelu(gelu, _gelu_law, _gelu_numpy, _gelu_vjp)
@@ -164,7 +187,8 @@ def _mish_vjp(g: Node, y: Node, x: Node):
     return (g * (t + x * sigmoid(x) * (1 - t * t)),)
 
 
-@_activation(lambda x: x * ir.call("tanh", ir.call("softplus", x)), lambda x: x * np.tanh(np.logaddexp(x, x.dtype.type(0))), _mish_vjp)
+@_activation(lambda x: x * ir.call("tanh", ir.call("softplus", x)),
+             lambda x: x * np.tanh(np.logaddexp(x, x.dtype.type(0))), _mish_vjp)
 def mish(x):
     """x * tanh(softplus(x)) (Misra 2019)."""
 
@@ -173,8 +197,10 @@ def _limited(x: E, low: float, high: float) -> E:
     return ir.call("minimum", ir.call("maximum", x, low), high)
 
 
-@_activation(lambda x, min_val, max_val: _limited(x, min_val, max_val), lambda x, min_val, max_val: np.clip(x, x.dtype.type(min_val), x.dtype.type(max_val)),
-             lambda g, y, x, min_val, max_val: (_gate((x > min_val) & (x < max_val), g),), kinks=(-1.0, 1.0), kind="same")
+@_activation(lambda x, min_val, max_val: _limited(x, min_val, max_val),
+             lambda x, min_val, max_val: np.clip(x, x.dtype.type(min_val), x.dtype.type(max_val)),
+             lambda g, y, x, min_val, max_val: (_gate((x > min_val) & (x < max_val), g),), kinks=(-1.0, 1.0),
+             kind="same")
 def hardtanh(x, min_val=-1.0, max_val=1.0):
     """x limited to [min_val, max_val]; no gradient at the bounds and beyond."""
 
@@ -192,7 +218,8 @@ def hardsigmoid(x):
 
 
 @_activation(lambda x: x * _limited(x + 3, 0, 6) / 6, lambda x: x * np.clip(x + 3, 0, 6) / x.dtype.type(6),
-             lambda g, y, x: (g * where(x < -3, number(0, x), where(x <= 3, x / 3 + 0.5, number(1, x))),), kinks=(-3.0, 3.0))
+             lambda g, y, x: (g * where(x < -3, number(0, x), where(x <= 3, x / 3 + 0.5, number(1, x))),),
+             kinks=(-3.0, 3.0))
 def hardswish(x):
     """x * relu6(x + 3) / 6 (Howard et al. 2019)."""
 
@@ -207,12 +234,14 @@ def softsign(x):
     """x / (1 + |x|)."""
 
 
-@_activation(lambda x: x - ir.call("tanh", x), lambda x: x - np.tanh(x), lambda g, y, x: (g * tanh(x) * tanh(x),))
+@_activation(lambda x: x - ir.call("tanh", x), lambda x: x - np.tanh(x),
+             lambda g, y, x: (g * tanh(x) * tanh(x),))
 def tanhshrink(x):
     """x - tanh(x)."""
 
 
-@_activation(lambda x, lambd: _choose((x > lambd) | (x < -lambd), x, 0.0), lambda x, lambd: np.where(np.abs(x) > lambd, x, x.dtype.type(0)),
+@_activation(lambda x, lambd: _choose((x > lambd) | (x < -lambd), x, 0.0),
+             lambda x, lambd: np.where(np.abs(x) > lambd, x, x.dtype.type(0)),
              lambda g, y, x, lambd: (_gate(absolute(x) > lambd, g),), kinks=(-0.5, 0.5))
 def hardshrink(x, lambd=0.5):
     """x where |x| > lambd, else 0."""
@@ -234,7 +263,8 @@ def threshold(x, threshold, value):
 
 def _channel_shape(values: Node, x: Node) -> Node:
     """values (c,) shaped to multiply x (n, c, ...)."""
-    return reshape(values, (values.dims[0], *(1,) * (x.ndim - 2))) if values.ndim == 1 and x.ndim > 1 else values
+    return reshape(values,
+                   (values.dims[0], *(1,) * (x.ndim - 2))) if values.ndim == 1 and x.ndim > 1 else values
 
 
 @block
@@ -242,7 +272,8 @@ def prelu(x, weight):
     """x where x > 0, else weight * x, with one weight or one per channel (axis 1) (He et al. 2015)."""
     x, weight = promoted(x, weight)
     if weight.ndim == 1 and x.ndim > 1 and differ(weight.dims[0], x.dims[1]) and weight.dims[0] != 1:
-        raise ShapeError(four_parts(f"prelu with {weight.dims[0]} weights", f"{x.dims[1]} channels in {shape_text(x.dims)}", show(user_line())))
+        raise ShapeError(four_parts(f"prelu with {weight.dims[0]} weights",
+                                    f"{x.dims[1]} channels in {shape_text(x.dims)}", show(user_line())))
     return where(x > 0, x, _channel_shape(weight, x) * x)
 
 
@@ -251,7 +282,8 @@ def _halves(x: Any, axis: int, what: str) -> list[Node]:
     axis = normalize_axis(axis, x.ndim, what)
     size = x.dims[axis]
     if isinstance(size, int) and size % 2:
-        raise ShapeError(four_parts(f"{what} along axis {axis}", f"its size {size} is odd", show(user_line()), "an even size: half gates the other half"))
+        raise ShapeError(four_parts(f"{what} along axis {axis}", f"its size {size} is odd", show(user_line()),
+                                    "an even size: half gates the other half"))
     half = poly.floordiv(size, 2)
     wide = reshape(x, (*x.dims[:axis], 2, half, *x.dims[axis + 1:]))
     return [wide[(slice(None),) * axis + (k,)] for k in (0, 1)]
@@ -268,7 +300,8 @@ def glu(x, axis=-1):
 class _Normalized(Row):
     """Rows over one axis with attribute `axis`."""
 
-    samples = [sample((3, 4), axis=1), sample((2, 3, 4), axis=0), sample((3, 0), axis=0), sample((0, 3), axis=1), sample((1,), axis=0),
+    samples = [sample((3, 4), axis=1), sample((2, 3, 4), axis=0), sample((3, 0), axis=0),
+               sample((0, 3), axis=1), sample((1,), axis=0),
                sample((2, 5), axis=1, low=-300, high=300, grad=False)]
 
     def infer(self, x: Type, *, axis: int) -> Type:
@@ -283,8 +316,10 @@ class _Normalized(Row):
     def __call__(self, x, axis=-1, dtype=None):
         x = as_tensor(x)
         if not x.ndim:
-            raise ShapeError(four_parts(f"{self.name} along an axis", "a scalar", show(user_line()), "x of at least one axis"))
-        return make(self, [cast(x, dtype or dtypes.as_float(x.dtype))], axis=normalize_axis(axis, x.ndim, self.name))
+            raise ShapeError(four_parts(f"{self.name} along an axis", "a scalar", show(user_line()),
+                                        "x of at least one axis"))
+        return make(self, [cast(x, dtype or dtypes.as_float(x.dtype))],
+                    axis=normalize_axis(axis, x.ndim, self.name))
 
 
 class Softmax(_Normalized):
@@ -346,7 +381,8 @@ def _standardized(x: Node, axes: tuple[int, ...], eps: float) -> Node:
 
 def _check_size(what: str, name: str, values: Node, dims: Sequence[Any]) -> None:
     if values.ndim != len(dims) or any(map(differ, values.dims, dims)):
-        raise ShapeError(four_parts(f"{what} with {name} of shape {shape_text(tuple(dims))}", shape_text(values.dims), show(user_line())))
+        raise ShapeError(four_parts(f"{what} with {name} of shape {shape_text(tuple(dims))}",
+                                    shape_text(values.dims), show(user_line())))
 
 
 def _per_channel(what: str, x: Node, **values: Any) -> list[Node | None]:
@@ -369,14 +405,15 @@ def _scaled(y: Node, weight: Node | None, bias: Node | None) -> Node:
 def _last_axes(what: str, x: Node, normalized_shape: Any) -> tuple[int, ...]:
     dims = tuple(normalized_shape) if isinstance(normalized_shape, (tuple, list)) else (normalized_shape,)
     if not dims or len(dims) > x.ndim or any(map(differ, dims, x.dims[x.ndim - len(dims):])):
-        raise ShapeError(four_parts(f"{what} over the last axes {dims}", f"x has shape {shape_text(x.dims)}", show(user_line()),
+        raise ShapeError(four_parts(f"{what} over the last axes {dims}", f"x has shape {shape_text(x.dims)}",
+                                    show(user_line()),
                                     "normalized_shape is the end of x.shape"))
     return tuple(range(x.ndim - len(dims), x.ndim))
 
 
 @block
 def layer_norm(x, normalized_shape, weight=None, bias=None, eps=1e-5):
-    """x standardised over its last axes, of shape normalized_shape, times weight plus bias (Ba et al. 2016)."""
+    """x standardised over its last axes (normalized_shape), times weight plus bias (Ba et al. 2016)."""
     x = _float(x)
     axes = _last_axes("layer_norm", x, normalized_shape)
     for name, v in (("weight", weight), ("bias", bias)):
@@ -387,7 +424,10 @@ def layer_norm(x, normalized_shape, weight=None, bias=None, eps=1e-5):
 
 @block
 def rms_norm(x, normalized_shape, weight=None, eps=None):
-    """x divided by the root of its mean square over its last axes, times weight (Zhang and Sennrich 2019). eps: default as torch."""
+    """x divided by its root mean square over the last axes, times weight (Zhang and Sennrich 2019).
+
+    eps: by default that of the dtype, as in torch.
+    """
     x = _float(x)
     axes = _last_axes("rms_norm", x, normalized_shape)
     if weight is not None:
@@ -398,44 +438,50 @@ def rms_norm(x, normalized_shape, weight=None, eps=None):
 
 @block
 def batch_norm(x, running_mean, running_var, weight=None, bias=None, training=False, momentum=0.1, eps=1e-5):
-    """x (n, c, ...) standardised per channel, times weight plus bias (Ioffe and Szegedy 2015), as in torch.nn.functional.
+    """x (n, c, ...) standardised per channel, times weight plus bias (Ioffe and Szegedy 2015).
 
-    With training=True the statistics are those of the batch, otherwise running_mean and running_var. A graph changes nothing,
-    so the running statistics stay as they are and `momentum` is unused: sg.nn.BatchNorm has the updates.
+    With training=True the statistics are those of the batch, otherwise running_mean and running_var. A graph
+    changes nothing, so the running statistics stay as they are and `momentum` is unused: sg.nn.BatchNorm has
+    the updates.
     """
     x = _float(x)
     if x.ndim < 2:
         raise ShapeError(four_parts("batch_norm of x (n, c, ...)", shape_text(x.dims), show(user_line())))
-    mean, var, weight, bias = _per_channel("batch_norm", x, running_mean=running_mean, running_var=running_var, weight=weight, bias=bias)
+    mean, var, weight, bias = _per_channel("batch_norm", x, running_mean=running_mean,
+                                           running_var=running_var, weight=weight, bias=bias)
     if training:
         return _scaled(_standardized(x, (0, *range(2, x.ndim)), eps), weight, bias)
     if mean is None or var is None:
-        raise ShapeError(four_parts("batch_norm with training=False", "no running statistics", show(user_line()), "running_mean and running_var, or training=True"))
+        raise ShapeError(four_parts("batch_norm with training=False", "no running statistics",
+                                    show(user_line()), "running_mean and running_var, or training=True"))
     scale = rsqrt(var + eps)
     return _scaled((x - mean) * (scale if weight is None else scale * weight), None, bias)
 
 
 @block
 def group_norm(x, num_groups, weight=None, bias=None, eps=1e-5):
-    """x (n, c, ...) standardised over each of num_groups groups of channels, times weight plus bias (Wu and He 2018)."""
+    """x (n, c, ...) standardised per group of channels, times weight plus bias (Wu and He 2018)."""
     x = _float(x)
     channels = x.dims[1] if x.ndim > 1 else None
     if channels is None or num_groups < 1 or (isinstance(channels, int) and channels % num_groups):
-        raise ShapeError(four_parts(f"group_norm with {num_groups} groups", f"x {shape_text(x.dims)}", show(user_line()), "groups that divide the channels (axis 1)"))
+        raise ShapeError(four_parts(f"group_norm with {num_groups} groups", f"x {shape_text(x.dims)}",
+                                    show(user_line()), "groups that divide the channels (axis 1)"))
     weight, bias = _per_channel("group_norm", x, weight=weight, bias=bias)
     wide = reshape(x, (x.dims[0], num_groups, poly.floordiv(channels, num_groups), *x.dims[2:]))
     return _scaled(reshape(_standardized(wide, tuple(range(2, wide.ndim)), eps), x.dims), weight, bias)
 
 
 @block
-def instance_norm(x, running_mean=None, running_var=None, weight=None, bias=None, use_input_stats=True, momentum=0.1, eps=1e-5):
+def instance_norm(x, running_mean=None, running_var=None, weight=None, bias=None, use_input_stats=True,
+                  momentum=0.1, eps=1e-5):
     """x (n, c, *s) standardised per image and channel, times weight plus bias (Ulyanov et al. 2016).
 
     With use_input_stats=False running_mean and running_var are used; `momentum` is unused, as in batch_norm.
     """
     x = _float(x)
     if x.ndim < 3:
-        raise ShapeError(four_parts("instance_norm of x (n, c, *spatial)", shape_text(x.dims), show(user_line())))
+        raise ShapeError(four_parts("instance_norm of x (n, c, *spatial)", shape_text(x.dims),
+                                    show(user_line())))
     if not use_input_stats:
         return batch_norm(x, running_mean, running_var, weight, bias, eps=eps)
     weight, bias = _per_channel("instance_norm", x, weight=weight, bias=bias)
@@ -444,10 +490,11 @@ def instance_norm(x, running_mean=None, running_var=None, weight=None, bias=None
 
 @block
 def local_response_norm(x, size, alpha=1e-4, beta=0.75, k=1.0):
-    """x / (k + alpha * mean of squares over `size` neighbouring channels) ** beta (Krizhevsky et al. 2012), as in torch."""
+    """x / (k + alpha * mean of squares of `size` channels around) ** beta (Krizhevsky et al. 2012)."""
     x = _float(x)
     if x.ndim < 3:
-        raise ShapeError(four_parts("local_response_norm of x (n, c, *spatial)", shape_text(x.dims), show(user_line())))
+        raise ShapeError(four_parts("local_response_norm of x (n, c, *spatial)", shape_text(x.dims),
+                                    show(user_line())))
     last = (0, *range(2, x.ndim), 1)
     back = (0, x.ndim - 1, *range(1, x.ndim - 1))
     around = avg_pool1d(transpose(x * x, last), size, 1, ((size // 2, (size - 1) // 2),))
@@ -486,12 +533,16 @@ def embedding(ids, weight):
     """torch.nn.functional.embedding: the rows of weight (words, features) at integer ids of any shape."""
     ids, weight = as_tensor(ids), as_tensor(weight)
     if not dtypes.is_integer(ids.dtype) or weight.ndim != 2:
-        raise DTypeError(four_parts("embedding(ids, weight)", f"ids {ids._type}, weight {weight._type}", show(user_line()),
-                                    f"integer ids and a matrix with one row per word; ids.astype('int64') where {dim_text(weight.dims[0]) if weight.dims else '?'} words"))
+        raise DTypeError(four_parts("embedding of integer ids (any shape) in a matrix with one row per word",
+                                    f"ids {ids._type}, weight {weight._type}", show(user_line()),
+                                    "ids.astype('int64')"))
     return weight[ids]
 
 
-__all__ = ["batch_norm", "cdist", "celu", "cosine_similarity", "elu", "embedding", "gelu", "glu", "group_norm", "hardshrink", "hardsigmoid", "hardswish",
-           "hardtanh", "instance_norm", "layer_norm", "leaky_relu", "local_response_norm", "log_softmax", "logsoftmax", "mish", "normalize",
-           "pairwise_distance", "prelu", "relu", "relu6", "rms_norm", "selu", "silu", "softmax", "softmin", "softshrink", "softsign", "swish", "tanhshrink",
+__all__ = ["batch_norm", "cdist", "celu", "cosine_similarity", "elu", "embedding", "gelu", "glu",
+           "group_norm", "hardshrink", "hardsigmoid", "hardswish",
+           "hardtanh", "instance_norm", "layer_norm", "leaky_relu", "local_response_norm", "log_softmax",
+           "logsoftmax", "mish", "normalize",
+           "pairwise_distance", "prelu", "relu", "relu6", "rms_norm", "selu", "silu", "softmax", "softmin",
+           "softshrink", "softsign", "swish", "tanhshrink",
            "threshold"]

@@ -1,7 +1,8 @@
 """Pooling over the last one, two or three axes; whatever comes before them is left alone.
 
-Attributes of the rows: kernel_size, stride, dilation (ints per axis), padding (pairs per axis), ceil_mode; the average also has
-count_include_pad. max_pool_grad and max_pool_pick are adjoints of each other, and so are avg_pool and avg_pool_grad.
+Attributes of the rows: kernel_size, stride, dilation (ints per axis), padding (pairs per axis), ceil_mode;
+the average also has count_include_pad. max_pool_grad and max_pool_pick are adjoints of each other, and so are
+avg_pool and avg_pool_grad.
 """
 
 from __future__ import annotations
@@ -25,24 +26,43 @@ from .elementwise import INTS, absolute, power
 from .resample import along, averaging_matrix
 from .row import STOP, Row, as_tensor, cast, sample
 from .shape import as_shape, flatten
-from .windows import Pairs, inside, output_size, output_sizes, padded, pairs, per_axis, source, span, window_of, windows_of
+from .windows import (
+    Pairs,
+    inside,
+    output_size,
+    output_sizes,
+    padded,
+    pairs,
+    per_axis,
+    source,
+    span,
+    window_of,
+    windows_of,
+)
 
 
-def _attributes(n: int, kernel_size: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: bool) -> dict[str, Any]:
+def _attributes(n: int, kernel_size: Any, stride: Any, padding: Any, dilation: Any,
+                ceil_mode: bool) -> dict[str, Any]:
     """The attributes in their one spelling; the stride defaults to the kernel size."""
     kernel = per_axis(kernel_size, n, "kernel_size")
-    facts = {"kernel_size": kernel, "stride": kernel if stride is None else per_axis(stride, n, "stride"), "padding": pairs(padding, n),
+    facts = {"kernel_size": kernel, "stride": kernel if stride is None else per_axis(stride, n, "stride"),
+             "padding": pairs(padding, n),
              "dilation": per_axis(dilation, n, "dilation"), "ceil_mode": bool(ceil_mode)}
-    if any(p > span(k, d) // 2 for k, d, both in zip(kernel, facts["dilation"], facts["padding"]) for p in both):
-        raise ShapeError(four_parts(f"padding={padding!r} for a pooling kernel of {kernel}", "more than half of the kernel: windows of padding only",
+    if any(p > span(k, d) // 2 for k, d, both in zip(kernel, facts["dilation"], facts["padding"])
+           for p in both):
+        raise ShapeError(four_parts(f"padding={padding!r} for a pooling kernel of {kernel}",
+                                    "more than half of the kernel: windows of padding only",
                                     show(user_line()), "pad x with T.pad"))
     return facts
 
 
-def _pooled(what: str, x: Type, rank: int, kernel_size: tuple, stride: tuple, padding: Pairs, dilation: tuple, ceil_mode: bool) -> tuple:
+def _pooled(what: str, x: Type, rank: int, kernel_size: tuple, stride: tuple, padding: Pairs, dilation: tuple,
+            ceil_mode: bool) -> tuple:
     if x.ndim < rank:
-        raise ShapeError(four_parts(f"{what} over the last {rank} axes", f"shape {shape_text(x.dims)}", attempt="x of shape (n, c, *spatial)"))
-    return (*x.dims[:-rank], *output_sizes(what, x.dims[-rank:], kernel_size, stride, padding, dilation, ceil_mode))
+        raise ShapeError(four_parts(f"{what} over the last {rank} axes", f"shape {shape_text(x.dims)}",
+                                    attempt="x of shape (n, c, *spatial)"))
+    return (*x.dims[:-rank], *output_sizes(what, x.dims[-rank:], kernel_size, stride, padding, dilation,
+                                           ceil_mode))
 
 
 class _Pool(Row):
@@ -56,12 +76,14 @@ class _Pool(Row):
         return tuple(i[:n]), tuple(i[n:])
 
 
-def _windows(x: np.ndarray, kernel_size: tuple, stride: tuple, padding: Pairs, dilation: tuple, ceil_mode: bool, fill: Any) -> np.ndarray:
+def _windows(x: np.ndarray, kernel_size: tuple, stride: tuple, padding: Pairs, dilation: tuple,
+             ceil_mode: bool, fill: Any) -> np.ndarray:
     """(*lead, *windows, *kernel) of x padded with `fill`, at the end also as far as ceil_mode reaches."""
     sizes = x.shape[x.ndim - len(kernel_size):]
     counts = [output_size(*facts, ceil_mode) for facts in zip(sizes, kernel_size, stride, padding, dilation)]
     reach = [(n - 1) * s + span(k, d) for n, s, k, d in zip(counts, stride, kernel_size, dilation)]
-    ends = tuple((before, max(after, r - before - size)) for (before, after), r, size in zip(padding, reach, sizes))
+    ends = tuple((before, max(after, r - before - size))
+                 for (before, after), r, size in zip(padding, reach, sizes))
     view = windows_of(padded(x, ends, fill), kernel_size, stride, dilation)
     lead = x.ndim - len(kernel_size)
     return view[(*(slice(None),) * lead, *(slice(n) for n in counts))]
@@ -79,19 +101,22 @@ class _Picking(_Pool):
 
     public = False
 
-    def is_pick(self, x: View, y: View, lead: tuple, o: tuple, k: tuple, kernel_size: tuple, stride: tuple, padding: Pairs, dilation: tuple) -> E:
+    def is_pick(self, x: View, y: View, lead: tuple, o: tuple, k: tuple, kernel_size: tuple, stride: tuple,
+                padding: Pairs, dilation: tuple) -> E:
         """Whether window o has its first maximum at kernel position k, which is known to lie inside x."""
         sizes = x.dims[len(lead):]
         found = y[(*lead, *o)]
 
         def before(*j: Any) -> E:
             q = source(o, j, stride, padding, dilation)
-            test = ir.both(ir.compare("lt", flatten(j, kernel_size), flatten(k, kernel_size)), inside(q, sizes))
+            test = ir.both(ir.compare("lt", flatten(j, kernel_size), flatten(k, kernel_size)),
+                           inside(q, sizes))
             return ir.cond(test, _matches(x[(*lead, *q)], found), ir.literal(False, "bool"))
         here = _matches(x[(*lead, *source(o, k, stride, padding, dilation))], found)
         return ir.cond(here, ~ir.fold("logor", kernel_size, before), ir.literal(False, "bool"))
 
-    def picks(self, x: np.ndarray, y: np.ndarray, kernel_size: tuple, stride: tuple, padding: Pairs, dilation: tuple,
+    def picks(self, x: np.ndarray, y: np.ndarray, kernel_size: tuple, stride: tuple, padding: Pairs,
+              dilation: tuple,
               ceil_mode: bool) -> tuple[np.ndarray, np.ndarray]:
         """The flat spatial position of each window's first maximum, and whether it has one."""
         n = len(kernel_size)
@@ -136,7 +161,7 @@ class MaxPoolGrad(_Picking):
 
 
 class MaxPoolPick(_Picking):
-    """The values of h, which is like x, where x has the first maximum of each window: the derivative of the pooled value."""
+    """The values of h, which is like x, where x has the first maximum of each window."""
 
     def infer(self, x: Type, y: Type, h: Type, **attrs: Any) -> Type:
         return Type(h.dtype, y.dims)
@@ -157,7 +182,8 @@ class MaxPoolPick(_Picking):
         lead = x.ndim - n
         flat = h.reshape(*h.shape[:lead], math.prod(h.shape[lead:]))
         places = np.where(found, place, 0).reshape(*y.shape[:lead], math.prod(y.shape[lead:]))
-        picked = np.take_along_axis(flat, places, -1).reshape(y.shape) if flat.size else np.zeros(y.shape, h.dtype)
+        picked = np.take_along_axis(flat, places,
+                                    -1).reshape(y.shape) if flat.size else np.zeros(y.shape, h.dtype)
         return np.where(found, picked, h.dtype.type(0))
 
     def vjp(self, g, out, x, y, h, **attrs):
@@ -167,8 +193,8 @@ class MaxPoolPick(_Picking):
 class MaxPool(_Pool):
     """The maximum of each window over the last axes, as in torch.nn.functional; padding never wins.
 
-    kernel_size, stride (default: kernel_size), dilation: an int or one per axis. padding: also pairs, at most half the kernel.
-    The gradient goes to the first maximum in row-major order. A window with a NaN gives NaN.
+    kernel_size, stride (default: kernel_size), dilation: an int or one per axis. padding: also pairs, at most
+    half the kernel. The gradient goes to the first maximum in row-major order. A window with a NaN gives NaN.
     """
 
     def __init__(self, rank: int):
@@ -179,7 +205,8 @@ class MaxPool(_Pool):
     def infer(self, x: Type, **attrs: Any) -> Type:
         return Type(x.dtype, _pooled(self.name, x, self.rank, **attrs))
 
-    def at(self, i: tuple, x: View, *, kernel_size: tuple, stride: tuple, padding: Pairs, dilation: tuple, ceil_mode: bool) -> E:
+    def at(self, i: tuple, x: View, *, kernel_size: tuple, stride: tuple, padding: Pairs, dilation: tuple,
+           ceil_mode: bool) -> E:
         lead, o = self.split(i, kernel_size)
         lowest = ir.literal(ir.IDENTITY["maximum"](x.dtype), x.dtype)
 
@@ -196,7 +223,8 @@ class MaxPool(_Pool):
         return (make(max_pool_grad, [x, y, g], **attrs),)
 
     def __call__(self, x, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False):
-        return make(self, [as_tensor(x)], **_attributes(self.rank, kernel_size, stride, padding, dilation, ceil_mode))
+        return make(self, [as_tensor(x)], **_attributes(self.rank, kernel_size, stride, padding, dilation,
+                                                        ceil_mode))
 
 
 def _in_order(attrs: dict[str, Any]) -> tuple:
@@ -205,12 +233,14 @@ def _in_order(attrs: dict[str, Any]) -> tuple:
 
 def _pool_samples(rank: int, **more: Any) -> list:
     def case(shape, kernel, stride, padding, ceil_mode=False, dilation=None, **kwargs):
-        facts = {"kernel_size": (kernel,) * rank, "stride": (stride,) * rank, "padding": (padding,) * rank, "ceil_mode": ceil_mode, **more}
+        facts = {"kernel_size": (kernel,) * rank, "stride": (stride,) * rank, "padding": (padding,) * rank,
+                 "ceil_mode": ceil_mode, **more}
         if dilation and "dilation" in more:
             facts["dilation"] = (dilation,) * rank
         return sample(shape if kwargs else _distinct(shape), **facts, **kwargs)
     s = (5, 6, 4)[:rank]
-    cases = [case((2, 3, *s), 2, 2, (0, 0)), case((1, 2, *s), 3, 2, (1, 1)), case((2, *s), 3, 1, (0, 1), dilation=2), case((2, *s), 3, 2, (0, 0), True),
+    cases = [case((2, 3, *s), 2, 2, (0, 0)), case((1, 2, *s), 3, 2, (1, 1)),
+             case((2, *s), 3, 1, (0, 1), dilation=2), case((2, *s), 3, 2, (0, 0), True),
              case((0, 2, *s), 2, 2, (0, 0)), case((1, 1, *(1,) * rank), 1, 1, (0, 0))]
     if "dilation" in more:
         cases.append(case((2, 3, *s), 2, 1, (1, 0), dtypes=INTS, low=-9, high=9, grad=False))
@@ -226,13 +256,16 @@ def _distinct(shape: tuple) -> np.ndarray:
 def _picking_samples(like: str) -> list:
     """x with ties and a NaN, its pooled y, and g shaped like y or like x."""
     cases = []
-    for shape, k, s, p, d in [((2, 5), 2, 1, (1, 0), 1), ((1, 2, 4, 5), 3, 2, (1, 1), 1), ((2, 5, 4), 2, 1, (0, 1), 2)]:
+    for shape, k, s, p, d in [((2, 5), 2, 1, (1, 0), 1), ((1, 2, 4, 5), 3, 2, (1, 1), 1),
+                              ((2, 5, 4), 2, 1, (0, 1), 2)]:
         rank = 1 if len(shape) == 2 else 2
-        attrs = {"kernel_size": (k,) * rank, "stride": (s,) * rank, "padding": (p,) * rank, "dilation": (d,) * rank, "ceil_mode": False}
+        attrs = {"kernel_size": (k,) * rank, "stride": (s,) * rank, "padding": (p,) * rank,
+                 "dilation": (d,) * rank, "ceil_mode": False}
         x = (np.arange(math.prod(shape)) * 7 % 5).astype("float64").reshape(shape)
         x[(0,) * len(shape)] = math.nan
         y = _windows(x, *_in_order(attrs), -math.inf).max(axis=tuple(range(-rank, 0)))
-        cases.append(sample(x, y, y.shape if like == "y" else shape, dtypes=("float64",), grad=False, **attrs))
+        cases.append(sample(x, y, y.shape if like == "y" else shape, dtypes=("float64",), grad=False,
+                            **attrs))
     return cases
 
 
@@ -243,9 +276,10 @@ for _row, _like in ((max_pool_grad, "y"), (max_pool_pick, "x")):
 
 
 # ---------------------------------------------------------------------------------------------- average
-def _divisor(o: Sequence[Any], sizes: Sequence[Any], kernel_size: tuple, stride: tuple, padding: Pairs, ceil_mode: bool,
+def _divisor(o: Sequence[Any], sizes: Sequence[Any], kernel_size: tuple, stride: tuple, padding: Pairs,
+             ceil_mode: bool,
              count_include_pad: bool, dtype: str) -> E:
-    """How many elements window o averages, as torch counts: what ceil_mode reaches beyond the padding never counts."""
+    """How many elements window o averages, as torch counts: not what lies beyond the padding."""
     count: Any = 1
     for a, n, k, s, (before, after) in zip(o, sizes, kernel_size, stride, padding):
         start = a * s - before
@@ -259,31 +293,38 @@ def _divisor(o: Sequence[Any], sizes: Sequence[Any], kernel_size: tuple, stride:
 class AvgPool(_Pool):
     """The average of each window over the last axes, as in torch.nn.functional.
 
-    kernel_size, stride (default: kernel_size): an int or one per axis. padding: also pairs, at most half the kernel; it counts
-    as zeros unless count_include_pad is False. Integers give floats.
+    kernel_size, stride (default: kernel_size): an int or one per axis. padding: also pairs, at most half the
+    kernel; it counts as zeros unless count_include_pad is False. Integers give floats.
     """
 
     def __init__(self, rank: int):
         object.__setattr__(self, "rank", rank)
-        object.__setattr__(self, "samples", _pool_samples(rank, count_include_pad=True) + _pool_samples(rank, count_include_pad=False)[1:4])
+        object.__setattr__(self, "samples", _pool_samples(rank, count_include_pad=True)
+                           + _pool_samples(rank, count_include_pad=False)[1:4])
         super().__init__(f"avg_pool{rank}d")
 
-    def infer(self, x: Type, *, kernel_size: tuple, stride: tuple, padding: Pairs, ceil_mode: bool, count_include_pad: bool) -> Type:
-        return Type(x.dtype, _pooled(self.name, x, self.rank, kernel_size, stride, padding, (1,) * self.rank, ceil_mode))
+    def infer(self, x: Type, *, kernel_size: tuple, stride: tuple, padding: Pairs, ceil_mode: bool,
+              count_include_pad: bool) -> Type:
+        return Type(x.dtype, _pooled(self.name, x, self.rank, kernel_size, stride, padding, (1,) * self.rank,
+                                     ceil_mode))
 
-    def at(self, i: tuple, x: View, *, kernel_size: tuple, stride: tuple, padding: Pairs, ceil_mode: bool, count_include_pad: bool) -> E:
+    def at(self, i: tuple, x: View, *, kernel_size: tuple, stride: tuple, padding: Pairs, ceil_mode: bool,
+           count_include_pad: bool) -> E:
         lead, o = self.split(i, kernel_size)
         sizes = x.dims[len(lead):]
 
         def term(*k: Any) -> E:
             q = source(o, k, stride, padding, (1,) * self.rank)
             return ir.cond(inside(q, sizes), x[(*lead, *q)], ir.literal(0, x.dtype))
-        return ir.fold("add", kernel_size, term) / _divisor(o, sizes, kernel_size, stride, padding, ceil_mode, count_include_pad, x.dtype)
+        return ir.fold("add", kernel_size, term) / _divisor(o, sizes, kernel_size, stride, padding, ceil_mode,
+                                                            count_include_pad, x.dtype)
 
     def numpy(self, x, *, kernel_size, stride, padding, ceil_mode, count_include_pad):
         axes = tuple(range(-self.rank, 0))
-        total = _windows(x, kernel_size, stride, padding, (1,) * self.rank, ceil_mode, 0).sum(axis=axes, dtype=x.dtype)
-        return total / _window_counts(x.shape[-self.rank:], kernel_size, stride, padding, ceil_mode, count_include_pad).astype(x.dtype)
+        total = _windows(x, kernel_size, stride, padding, (1,) * self.rank, ceil_mode,
+                         0).sum(axis=axes, dtype=x.dtype)
+        return total / _window_counts(x.shape[-self.rank:], kernel_size, stride, padding, ceil_mode,
+                                      count_include_pad).astype(x.dtype)
 
     def vjp(self, g, y, x, **attrs):
         return (make(avg_pool_grad, [g], shape=x.dims, **attrs),)
@@ -292,10 +333,12 @@ class AvgPool(_Pool):
         x = as_tensor(x)
         attrs = _attributes(self.rank, kernel_size, stride, padding, 1, ceil_mode)
         del attrs["dilation"]
-        return make(self, [cast(x, dtypes.as_float(x.dtype))], **attrs, count_include_pad=bool(count_include_pad))
+        return make(self, [cast(x, dtypes.as_float(x.dtype))], **attrs,
+                    count_include_pad=bool(count_include_pad))
 
 
-def _window_counts(sizes: tuple, kernel_size: tuple, stride: tuple, padding: Pairs, ceil_mode: bool, count_include_pad: bool) -> np.ndarray:
+def _window_counts(sizes: tuple, kernel_size: tuple, stride: tuple, padding: Pairs, ceil_mode: bool,
+                   count_include_pad: bool) -> np.ndarray:
     """In NumPy: how many elements each window averages."""
     total = np.ones(())
     for n, k, s, (before, after) in zip(sizes, kernel_size, stride, padding):
@@ -308,22 +351,27 @@ def _window_counts(sizes: tuple, kernel_size: tuple, stride: tuple, padding: Pai
 
 
 class AvgPoolGrad(_Pool):
-    """The adjoint of the average: each window spreads its value evenly over what it averaged. `shape` is that of the result."""
+    """The adjoint of the average, to `shape`: each window spreads its value evenly over what it averaged."""
 
     public = False
-    samples = [sample((2, 2, 3), shape=(2, 5, 6), kernel_size=(2, 2), stride=(2, 2), padding=((0, 0), (0, 0)), ceil_mode=False, count_include_pad=True),
-               sample((2, 3), shape=(2, 5), kernel_size=(3,), stride=(2,), padding=((1, 1),), ceil_mode=False, count_include_pad=False),
-               sample((3, 3), shape=(6, 6), kernel_size=(3, 3), stride=(2, 2), padding=((0, 0), (0, 0)), ceil_mode=True, count_include_pad=True)]
+    samples = [sample((2, 2, 3), shape=(2, 5, 6), kernel_size=(2, 2), stride=(2, 2), padding=((0, 0), (0, 0)),
+                      ceil_mode=False, count_include_pad=True),
+               sample((2, 3), shape=(2, 5), kernel_size=(3,), stride=(2,), padding=((1, 1),), ceil_mode=False,
+                      count_include_pad=False),
+               sample((3, 3), shape=(6, 6), kernel_size=(3, 3), stride=(2, 2), padding=((0, 0), (0, 0)),
+                      ceil_mode=True, count_include_pad=True)]
 
     def infer(self, g: Type, *, shape: tuple, **attrs: Any) -> Type:
         return Type(g.dtype, shape)
 
-    def at(self, i: tuple, g: View, *, shape: tuple, kernel_size: tuple, stride: tuple, padding: Pairs, ceil_mode: bool, count_include_pad: bool) -> E:
+    def at(self, i: tuple, g: View, *, shape: tuple, kernel_size: tuple, stride: tuple, padding: Pairs,
+           ceil_mode: bool, count_include_pad: bool) -> E:
         lead, q = self.split(i, kernel_size)
 
         def term(*k: Any) -> E:
             o, there = window_of(q, k, g.dims[len(lead):], stride, padding, (1,) * len(k))
-            share = g[(*lead, *o)] / _divisor(o, shape[len(lead):], kernel_size, stride, padding, ceil_mode, count_include_pad, g.dtype)
+            share = g[(*lead, *o)] / _divisor(o, shape[len(lead):], kernel_size, stride, padding, ceil_mode,
+                                              count_include_pad, g.dtype)
             return ir.cond(there, share, ir.literal(0, g.dtype))
         return ir.fold("add", kernel_size, term)
 
@@ -355,13 +403,14 @@ avg_pool_grad = AvgPoolGrad("avg_pool_grad")
 # --------------------------------------------------------------------------------- global and adaptive
 def _spatial(x: Node, what: str) -> tuple[int, ...]:
     if x.ndim < 3:
-        raise ShapeError(four_parts(f"{what} of x (n, c, *spatial)", shape_text(x.dims), show(user_line()), "at least three axes"))
+        raise ShapeError(four_parts(f"{what} of x (n, c, *spatial)", shape_text(x.dims), show(user_line()),
+                                    "at least three axes"))
     return tuple(range(2, x.ndim))
 
 
 @block
 def global_avg_pool(x, keepdims=False):
-    """The mean over every axis behind the channels: (n, c, *s) gives (n, c), or (n, c, 1, ...) with keepdims."""
+    """The mean over all axes behind the channels: (n, c, *s) gives (n, c); keepdims leaves axes of 1."""
     x = as_tensor(x)
     x = cast(x, dtypes.as_float(x.dtype))
     axes = _spatial(x, "global_avg_pool")
@@ -370,7 +419,7 @@ def global_avg_pool(x, keepdims=False):
 
 @block
 def global_max_pool(x, keepdims=False):
-    """The maximum over every axis behind the channels: (n, c, *s) gives (n, c), or (n, c, 1, ...) with keepdims."""
+    """The maximum over all axes behind the channels: (n, c, *s) gives (n, c); keepdims leaves axes of 1."""
     x = as_tensor(x)
     return reduce.max(x, axis=_spatial(x, "global_max_pool"), keepdims=keepdims)
 
@@ -378,12 +427,14 @@ def global_max_pool(x, keepdims=False):
 def _output_sizes(x: Node, output_size: Any, rank: int, what: str) -> tuple:
     wanted = output_size if isinstance(output_size, (tuple, list)) else (output_size,) * rank
     if len(wanted) != rank or x.ndim < rank:
-        raise ShapeError(four_parts(f"{what} to {output_size!r}", f"x {shape_text(x.dims)}", show(user_line()), f"an int or {rank} ints"))
+        raise ShapeError(four_parts(f"{what} to {output_size!r}", f"x {shape_text(x.dims)}",
+                                    show(user_line()), f"an int or {rank} ints"))
     sizes = tuple(d if w is None else w for w, d in zip(wanted, x.dims[x.ndim - rank:]))
     return per_axis(sizes, rank, "output_size") if all(isinstance(s, int) for s in sizes) else sizes
 
 
-def _adaptive(x: Any, output_size: Any, rank: int, what: str, rows: dict[int, Any], general: Callable) -> Node:
+def _adaptive(x: Any, output_size: Any, rank: int, what: str, rows: dict[int, Any],
+              general: Callable) -> Node:
     x = as_tensor(x)
     sizes = x.dims[x.ndim - rank:]
     wanted = _output_sizes(x, output_size, rank, what)
@@ -401,7 +452,8 @@ def _averages(x: Node, wanted: tuple, rank: int, what: str) -> Node:
     for axis, w in zip(axes, wanted):
         size = x.dims[axis]
         if not isinstance(size, int) or not isinstance(w, int):
-            raise ShapeError(four_parts(f"{what} to {wanted}", f"x {shape_text(x.dims)}", show(user_line()), "known spatial sizes, or output size 1"))
+            raise ShapeError(four_parts(f"{what} to {wanted}", f"x {shape_text(x.dims)}", show(user_line()),
+                                        "known spatial sizes, or output size 1"))
         x = along(x, averaging_matrix(size, w), axis)
     return x
 
@@ -409,7 +461,8 @@ def _averages(x: Node, wanted: tuple, rank: int, what: str) -> Node:
 def _largest(x: Node, wanted: tuple, rank: int, what: str) -> Node:
     if all(isinstance(w, int) and w == 1 for w in wanted):
         return reduce.max(x, axis=tuple(range(x.ndim - rank, x.ndim)), keepdims=True)
-    raise ShapeError(four_parts(f"{what} to {wanted}", f"x {shape_text(x.dims)}", show(user_line()), "output sizes that divide known input sizes, or 1"))
+    raise ShapeError(four_parts(f"{what} to {wanted}", f"x {shape_text(x.dims)}", show(user_line()),
+                                "output sizes that divide known input sizes, or 1"))
 
 
 @block
@@ -420,7 +473,7 @@ def adaptive_avg_pool1d(x, output_size):
 
 @block
 def adaptive_avg_pool2d(x, output_size):
-    """torch's adaptive_avg_pool2d: averages of nearly equal windows, `output_size` of them per axis (an int, a pair, None keeps a size)."""
+    """torch's adaptive_avg_pool2d: averages of `output_size` about equal windows per axis; None keeps it."""
     return _adaptive(x, output_size, 2, "adaptive_avg_pool2d", AVERAGES, _averages)
 
 
@@ -443,7 +496,7 @@ def adaptive_max_pool2d(x, output_size):
 
 
 def lp_pool(x, norm_type, kernel_size, stride=None, ceil_mode=False):
-    """torch's lp_pool over the last one, two or three axes (as many as kernel_size has): the p-norm of each window."""
+    """torch's lp_pool over as many last axes as kernel_size has: the p-norm of each window."""
     x = as_tensor(x)
     rank = len(kernel_size) if isinstance(kernel_size, (tuple, list)) else x.ndim - 2
     kernel = per_axis(kernel_size, rank, "kernel_size")
@@ -451,5 +504,7 @@ def lp_pool(x, norm_type, kernel_size, stride=None, ceil_mode=False):
     return power(mean * math.prod(kernel), 1 / norm_type)
 
 
-__all__ = ["adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d", "adaptive_max_pool1d", "adaptive_max_pool2d", "avg_pool1d", "avg_pool2d",
-           "avg_pool3d", "global_avg_pool", "global_max_pool", "lp_pool", "max_pool1d", "max_pool2d", "max_pool3d"]
+__all__ = ["adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d", "adaptive_max_pool1d",
+           "adaptive_max_pool2d", "avg_pool1d", "avg_pool2d",
+           "avg_pool3d", "global_avg_pool", "global_max_pool", "lp_pool", "max_pool1d", "max_pool2d",
+           "max_pool3d"]

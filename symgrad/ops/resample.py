@@ -26,7 +26,7 @@ def along(x: Node, matrix: np.ndarray, axis: int) -> Node:
 
 
 def averaging_matrix(size: int, count: int) -> np.ndarray:
-    """(count, size): row i averages [floor(i*size/count), ceil((i+1)*size/count)), torch's adaptive windows."""
+    """(count, size): row i averages floor(i*size/count) to ceil((i+1)*size/count), as torch's pools."""
     matrix = np.zeros((count, size))
     for k in range(count):
         start, end = k * size // count, -(-(k + 1) * size // count)
@@ -35,7 +35,7 @@ def averaging_matrix(size: int, count: int) -> np.ndarray:
 
 
 def positions(size: int, count: int, scale: float | None, align_corners: bool) -> np.ndarray:
-    """Where on an axis of `size` samples each of `count` new samples lies, as torch.nn.functional.interpolate counts."""
+    """Where on an axis of `size` samples each of `count` new samples lies, as torch's interpolate counts."""
     new = np.arange(count)
     if align_corners:
         return new * ((size - 1) / (count - 1)) if count > 1 else np.zeros(count)
@@ -63,7 +63,7 @@ def _cubic(distance: float, a: float = -0.75) -> float:
 
 
 def cubic_matrix(size: int, count: int, scale: float | None, align_corners: bool) -> np.ndarray:
-    """(count, size): cubic convolution (Keys 1981, a = -0.75 as in torch); samples beyond the ends repeat the last one."""
+    """(count, size): cubic convolution (Keys 1981, a = -0.75 as in torch); the ends are repeated."""
     matrix = np.zeros((count, size))
     for k, p in enumerate(positions(size, count, scale, align_corners)):
         low = math.floor(p)

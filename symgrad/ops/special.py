@@ -1,4 +1,4 @@
-"""Functions composed of rows: NumPy's ufuncs with two results, scipy.special's everyday ones, and NumPy's other names."""
+"""Functions composed of rows: NumPy's ufuncs with two results, scipy.special's everyday ones, other names."""
 
 from __future__ import annotations
 
@@ -12,7 +12,21 @@ from ..base.origin import show, user_line
 from ..graph.block import block, op_from_graph
 from ..graph.node import Node
 from . import elementwise as e
-from .elementwise import absolute, equal, erf, erfc, exp, floor, gammaln, log, log1p, number, sqrt, trunc, where
+from .elementwise import (
+    absolute,
+    equal,
+    erf,
+    erfc,
+    exp,
+    floor,
+    gammaln,
+    log,
+    log1p,
+    number,
+    sqrt,
+    trunc,
+    where,
+)
 from .row import as_tensor, cast, promoted
 
 # names the Array API and NumPy 2 added
@@ -49,7 +63,7 @@ def modf(x):
 
 
 def frexp(x):
-    """(mantissa, exponent) with x = mantissa * 2**exponent and 0.5 <= |mantissa| < 1; the exponent is int32."""
+    """(mantissa, exponent) with x = mantissa * 2**exponent, 0.5 <= |mantissa| < 1; exponents are int32."""
     x = _float(x)
     plain = e.isfinite(x) & e.not_equal(x, 0)
     safe = absolute(where(plain, x, number(1, x)))
@@ -82,7 +96,8 @@ def bitwise_count(x):
     """The number of one bits in |x|, as uint8."""
     x = as_tensor(x)
     if not dtypes.is_integer(x.dtype):
-        raise DTypeError(four_parts("bitwise_count of integers", f"dtype {x.dtype}", show(user_line()), "x.astype('int64')"))
+        raise DTypeError(four_parts("bitwise_count of integers", f"dtype {x.dtype}", show(user_line()),
+                                    "x.astype('int64')"))
     value = x if x.dtype in dtypes.UNSIGNED else absolute(x)
     total = number(0, x)
     # the top bit of a signed minimum, whose absolute value is itself, is masked like the others
@@ -141,7 +156,8 @@ def entr(x):
     x = _float(x)
     positive = x > 0
     inner = where(positive, x, number(1, x))
-    return where(positive, -inner * log(inner), where(equal(x, 0), number(0, x), where(e.isnan(x), x, number(-math.inf, x))))
+    return where(positive, -inner * log(inner), where(equal(x, 0), number(0, x),
+                                                      where(e.isnan(x), x, number(-math.inf, x))))
 
 
 @block
@@ -162,12 +178,15 @@ def log1mexp(x):
     """log(1 - exp(-x)) for x > 0, by the formula that is accurate on each side of log 2 (Maechler 2012)."""
     x = _float(x)
     small = x < math.log(2)
-    return where(small, log(-e.expm1(-where(small, x, number(1, x)))), log1p(-exp(-where(small, number(1, x), x))))
+    return where(small, log(-e.expm1(-where(small, x, number(1, x)))),
+                 log1p(-exp(-where(small, number(1, x), x))))
 
 
-# The start of Giles' approximation: coefficients in w = -log(1 - x^2), near the middle and in the tails (Giles 2010, single precision)
-_CENTRE = (2.81022636e-08, 3.43273939e-07, -3.5233877e-06, -4.39150654e-06, 0.00021858087, -0.00125372503, -0.00417768164, 0.246640727, 1.50140941)
-_TAIL = (-0.000200214257, 0.000100950558, 0.00134934322, -0.00367342844, 0.00573950773, -0.0076224613, 0.00943887047, 1.00167406, 2.83297682)
+# Giles' approximation, single precision: coefficients in w = -log(1 - x^2), middle and tails (2010)
+_CENTRE = (2.81022636e-08, 3.43273939e-07, -3.5233877e-06, -4.39150654e-06, 0.00021858087, -0.00125372503,
+           -0.00417768164, 0.246640727, 1.50140941)
+_TAIL = (-0.000200214257, 0.000100950558, 0.00134934322, -0.00367342844, 0.00573950773, -0.0076224613,
+         0.00943887047, 1.00167406, 2.83297682)
 
 
 def _polynomial(coefficients, w: Node) -> Node:
@@ -199,7 +218,7 @@ def erfinv(x):
 
 
 def polyval(p, x):
-    """numpy.polyval: the polynomial with coefficients p (highest first, a vector of known length) at x, by Horner's rule."""
+    """numpy.polyval: the polynomial with coefficients p (a vector of known length, highest first) at x."""
     p, x = promoted(p, x)
     total = number(0, x)
     for k in range(len(p)):
@@ -207,5 +226,6 @@ def polyval(p, x):
     return total
 
 
-__all__ = ["betaln", "bitwise_count", "conj", "conjugate", "divmod", "entr", "erfinv", "frexp", "isclose", "log1mexp", "logit", "modf", "nan_to_num",
+__all__ = ["betaln", "bitwise_count", "conj", "conjugate", "divmod", "entr", "erfinv", "frexp", "isclose",
+           "log1mexp", "logit", "modf", "nan_to_num",
            "ndtr", "polyval", "spacing", "xlog1py", "xlogy"]

@@ -1,7 +1,7 @@
 """Sliding windows over the last axes: the arithmetic that convolution and pooling share.
 
-A window op has, per spatial axis: a kernel size, a stride, a pair of paddings and a dilation. Output o reads the input at
-`o*stride + k*dilation - before` for every k below the kernel size.
+A window op has, per spatial axis: a kernel size, a stride, a pair of paddings and a dilation. Output o reads
+the input at `o*stride + k*dilation - before` for every k below the kernel size.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 from ..base import poly
 from ..base.errors import ShapeError, four_parts
 from ..base.origin import show, user_line
-from ..graph.types import dim_text, shape_text
+from ..graph.types import shape_text
 from ..loops import ir
 from ..loops.ir import E
 
@@ -54,40 +54,47 @@ def span(kernel: Any, dilation: int) -> Any:
     return (kernel - 1) * dilation + 1
 
 
-def output_size(size: Any, kernel: Any, stride: int, padding: tuple[int, int], dilation: int, ceil_mode: bool = False) -> Any:
-    """Number of windows on one axis. With ceil_mode the last one may hang over the end, but not start behind it."""
+def output_size(size: Any, kernel: Any, stride: int, padding: tuple[int, int], dilation: int,
+                ceil_mode: bool = False) -> Any:
+    """Number of windows on one axis. With ceil_mode the last may hang over the end, not start behind it."""
     room = size + padding[0] + padding[1] - span(kernel, dilation)
     if not ceil_mode:
         return poly.floordiv(room, stride) + 1
     return poly.minimum(poly.ceildiv(room, stride) + 1, poly.floordiv(size + padding[0] - 1, stride) + 1)
 
 
-def output_sizes(what: str, sizes: Sequence[Any], kernel: Sequence[Any], stride: Sequence[int], padding: Pairs, dilation: Sequence[int],
+def output_sizes(what: str, sizes: Sequence[Any], kernel: Sequence[Any], stride: Sequence[int],
+                 padding: Pairs, dilation: Sequence[int],
                  ceil_mode: bool = False) -> tuple:
     """Number of windows per axis. Raises ShapeError where a window is known not to fit."""
     result = tuple(output_size(*facts, ceil_mode) for facts in zip(sizes, kernel, stride, padding, dilation))
     for size, k, pad, d in zip(sizes, kernel, padding, dilation):
         if isinstance(size, int) and isinstance(k, int) and size + sum(pad) < span(k, d):
             raise ShapeError(four_parts(
-                f"{what} with a kernel of {shape_text(tuple(kernel))}" + (f", dilation {tuple(dilation)}" if set(dilation) != {1} else ""),
-                f"the kernel spans {dim_text(span(k, d))}, the padded input has {dim_text(size + sum(pad))} (spatial size {shape_text(tuple(sizes))})",
+                f"{what} with a kernel of {shape_text(tuple(kernel))}" + (f", dilation {tuple(dilation)}"
+                                                                          if set(dilation) != {1} else ""),
+                [f"the kernel spans {span(k, d)}, the padded input has {size + sum(pad)}",
+                 f"spatial size {shape_text(tuple(sizes))}"],
                 attempt="a smaller kernel, more padding, or a larger input"))
     return result
 
 
-def source(o: Sequence[Any], k: Sequence[Any], stride: Sequence[int], padding: Pairs, dilation: Sequence[int]) -> tuple:
+def source(o: Sequence[Any], k: Sequence[Any], stride: Sequence[int], padding: Pairs,
+           dilation: Sequence[int]) -> tuple:
     """The input position that window o reads for kernel position k; it may lie in the padding."""
     return tuple(a * s + b * d - before for a, b, s, (before, _), d in zip(o, k, stride, padding, dilation))
 
 
 def inside(position: Sequence[Any], sizes: Sequence[Any]) -> E:
     """The condition that a position lies in the array."""
-    return ir.both(*(test for p, n in zip(position, sizes) for test in (ir.compare("ge", p, 0), ir.compare("lt", p, n))))
+    return ir.both(*(test for p, n in zip(position, sizes) for test in (ir.compare("ge", p, 0),
+                                                                        ir.compare("lt", p, n))))
 
 
-def window_of(q: Sequence[Any], k: Sequence[Any], windows: Sequence[Any], stride: Sequence[int], padding: Pairs,
+def window_of(q: Sequence[Any], k: Sequence[Any], windows: Sequence[Any], stride: Sequence[int],
+              padding: Pairs,
               dilation: Sequence[int]) -> tuple[tuple, E]:
-    """The window that reads input position q as its kernel position k, and the condition that there is one."""
+    """The window that reads input position q as its kernel position k; the condition that there is one."""
     found, tests = [], []
     for a, b, n, s, (before, _), d in zip(q, k, windows, stride, padding, dilation):
         start = a + before - b * d
@@ -103,7 +110,8 @@ def padded(x: np.ndarray, padding: Pairs, value: Any = 0) -> np.ndarray:
     return np.pad(x, [(0, 0)] * (x.ndim - len(padding)) + list(padding), constant_values=value)
 
 
-def windows_of(x: np.ndarray, kernel: Sequence[int], stride: Sequence[int], dilation: Sequence[int]) -> np.ndarray:
+def windows_of(x: np.ndarray, kernel: Sequence[int], stride: Sequence[int],
+               dilation: Sequence[int]) -> np.ndarray:
     """A view (*lead, *windows, *kernel) of x, which is padded already."""
     n = len(kernel)
     spans = [span(k, d) for k, d in zip(kernel, dilation)]
@@ -111,6 +119,8 @@ def windows_of(x: np.ndarray, kernel: Sequence[int], stride: Sequence[int], dila
     return view[(..., *(slice(None, None, s) for s in stride), *(slice(None, None, d) for d in dilation))]
 
 
-def strided(k: Sequence[int], windows: Sequence[int], stride: Sequence[int], dilation: Sequence[int]) -> tuple:
+def strided(k: Sequence[int], windows: Sequence[int], stride: Sequence[int],
+            dilation: Sequence[int]) -> tuple:
     """The slices of a padded array that all windows read for kernel position k."""
-    return (..., *(slice(j * d, j * d + (n - 1) * s + 1 if n else 0, s) for j, n, s, d in zip(k, windows, stride, dilation)))
+    return (..., *(slice(j * d, j * d + (n - 1) * s + 1 if n else 0, s)
+                   for j, n, s, d in zip(k, windows, stride, dilation)))
