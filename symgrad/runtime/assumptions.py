@@ -13,6 +13,7 @@ from ..base.errors import ShapeError, four_parts
 from ..graph.node import Node
 from ..graph.types import dim_text, is_one
 from ..graph.walk import order
+from ..ops import bounds
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,20 @@ class Assumption:
     node: Node
     left: Any
     right: Any
+
+
+@dataclass(frozen=True)
+class Position:
+    """A single position of an indexing that must lie inside its axis at the call."""
+
+    node: Node
+    position: Any
+    size: Any
+
+
+def positions(nodes: Sequence[Node]) -> list[Position]:
+    """The positions whose legality depends on sizes."""
+    return [Position(*found) for found in bounds.positions(nodes)]
 
 
 def collect(nodes: Sequence[Node]) -> list[Assumption]:
@@ -54,10 +69,13 @@ def pairs(node: Node) -> list[tuple[Any, Any]]:
     return []
 
 
-def verify(assumptions: Sequence[Assumption], inputs: Sequence[Node], arrays: Sequence[np.ndarray]) -> None:
+def verify(assumptions: Sequence[Assumption | Position], inputs: Sequence[Node], arrays: Sequence[np.ndarray]) -> None:
     """Raise ShapeError at the node whose operands turn out not to fit. Sizes that data decide are left to the run."""
     sizes = argument_sizes(inputs, arrays)
     for a in assumptions:
+        if isinstance(a, Position):
+            _verify_position(a, sizes)
+            continue
         try:
             left, right = (poly.evaluate(d, sizes.__getitem__) for d in (a.left, a.right))
         except KeyError:
@@ -67,6 +85,15 @@ def verify(assumptions: Sequence[Assumption], inputs: Sequence[Node], arrays: Se
             raise ShapeError(four_parts(f"{a.node.op.name} of operands that fit", [
                 f"size {dim_text(a.left)} is {left}, size {dim_text(a.right)} is {right}", *operands],
                 f"{a.node.op.name} made at {a.node.where}", "pass arrays whose sizes agree; a size that broadcasts is declared as 1"))
+
+
+def _verify_position(a: Position, sizes: dict[poly.Atom, int]) -> None:
+    try:
+        position, size = (poly.evaluate(d, sizes.__getitem__) for d in (a.position, a.size))
+    except KeyError:
+        return
+    if not 0 <= position < size:
+        raise bounds.refusal(a.node, f"position {position} on an axis of size {size}")
 
 
 def argument_sizes(inputs: Sequence[Node], arrays: Sequence[np.ndarray]) -> dict[poly.Atom, int]:

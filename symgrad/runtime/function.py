@@ -15,10 +15,12 @@ from ..base.config import config
 from ..base.errors import DTypeError, MissingInputError, ShapeError, SymgradError, UnusedInputError, four_parts
 from ..base.origin import show, user_line
 from ..graph.block import refuse_unknown
+from ..graph.inline import inline_blocks
 from ..graph.node import INPUT, SHARED, Node
 from ..graph.shared import Shared
 from ..graph.types import shape_text
 from ..graph.walk import order, substitute
+from ..ops import bounds
 from ..ops.row import as_tensor
 from . import arguments, assumptions, checking, pickling
 from .pipeline import compile_graph
@@ -60,10 +62,12 @@ class Function:
         self.new_values, self.backend, self.name, self.check = new_values, backend, name, check
         self.__name__ = name
         self._lock = threading.Lock()
-        everything = [*outputs, *new_values]
-        self.receipts = collect_receipts(everything)
-        self.executable = checking.checked(check, compile_graph(inputs, everything, backend), inputs, everything)
-        self._assumptions = assumptions.collect(everything)
+        self.receipts = collect_receipts([*outputs, *new_values])
+        everything = inline_blocks([*outputs, *new_values])
+        self._index_checks = bounds.out_of_range(everything)
+        computed = [*everything, *(condition for _, condition in self._index_checks)]
+        self.executable = checking.checked(check, compile_graph(inputs, computed, backend), inputs, computed)
+        self._assumptions = [*assumptions.collect(everything), *assumptions.positions(everything)]
         self._fast = getattr(self.executable, "fast", None) if not self._assumptions else None
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -83,7 +87,10 @@ class Function:
             return self.executable(arrays)
 
     def _finish(self, results: list[np.ndarray]) -> Any:
-        """Store the updates and give the outputs their structure."""
+        """Refuse indices that lay outside, store the updates and give the outputs their structure."""
+        for node, _ in reversed(self._index_checks):
+            if results.pop():
+                raise bounds.refusal(node)
         if self.targets:
             for target, value in zip(self.targets, results[len(self.outputs):]):
                 target.replace(value)
@@ -94,8 +101,10 @@ class Function:
         """The same function with shared values of its own."""
         own = {s: Shared(s.payload.copy(), s.name) for s in self.shared()}
         nodes = substitute([*self.outputs, *self.new_values], own)
-        return Function(self.inputs, nodes[:len(self.outputs)], self.structure, [own[t] for t in self.targets],
+        twin = Function(self.inputs, nodes[:len(self.outputs)], self.structure, [own[t] for t in self.targets],
                         nodes[len(self.outputs):], self.backend, self.name, self.check)
+        twin.receipts = list(self.receipts)
+        return twin
 
     def shared(self) -> list[Shared]:
         """The shared variables the function reads or updates."""

@@ -7,6 +7,7 @@ lowered by the op's `at` like everything else.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from ...base import poly
@@ -24,6 +25,7 @@ from .templates import TemplateText
 from .templates.conv import Conv, conv_forward, conv_grad_input
 from .templates.conv_weight import conv_grad_weight
 from .templates.gemm import Gemm, Operand, gemm
+from .templates.pool import Pool, max_pool_backward, max_pool_forward
 
 
 class Templates:
@@ -35,8 +37,8 @@ class Templates:
 
     def operands(self, node: Node) -> list[Strided]:
         """The operands as the template reads them; the base of each must lie in memory."""
-        layout = ENTRIES[node.op.name].layout
-        return [layout(node, x) for x in node.inputs]
+        entry = ENTRIES[node.op.name]
+        return [entry.layout(node, node.inputs[k]) for k in entry.reads or range(len(node.inputs))]
 
     def print(self, group: Group, grouping: Grouping, printer: Printer) -> tuple[tuple[str, ...], list[Scratch]]:
         """The template's text into the printer, with the group's elementwise results in its epilogue."""
@@ -78,12 +80,15 @@ class Epilogue:
         return scope.lines
 
 
+@dataclass(frozen=True)
 class Entry:
-    """What the backend knows about one contraction."""
+    """What the backend knows about one contraction. `reads`: the inputs the template reads, all of them unless told."""
 
-    def __init__(self, accepts: Callable[[Node], bool], layout: Callable[[Node, Node], Strided], generate: Callable[..., TemplateText],
-                 flops: Callable[[Node], Any]):
-        self.accepts, self.layout, self.generate, self.flops = accepts, layout, generate, flops
+    accepts: Callable[[Node], bool]
+    layout: Callable[[Node, Node], Strided]
+    generate: Callable[..., TemplateText]
+    flops: Callable[[Node], Any] = lambda node: 0
+    reads: tuple[int, ...] = ()
 
 
 def in_memory(x: Node) -> Strided:
@@ -230,6 +235,48 @@ def conv_flops(node: Node) -> Any:
     return 2 * poly.product(y) * poly.product(w[1:])
 
 
+# ------------------------------------------------------------------------------------------------ pooling
+def accepts_pool(node: Node) -> bool:
+    """One or two spatial axes, all sizes known, windows that end inside the padded image."""
+    image = node.inputs[0]
+    rank = len(node.attrs["kernel_size"])
+    if rank > 2 or not image._type.is_static:
+        return False
+    windows = node.dims if node.op.name != "max_pool_grad" else node.inputs[1].dims
+    problem = pool_problem(node, image.dims)
+    return (problem.p, problem.q)[2 - rank:] == tuple(windows[-rank:])
+
+
+def pool_problem(node: Node, dims: Sequence[int], **pointers: str) -> Pool:
+    """The axes before the spatial ones are channels of one image, unless there are two of them."""
+    attrs, rank = node.attrs, len(node.attrs["kernel_size"])
+    lift = lambda pair, neutral: (neutral, pair[0]) if rank == 1 else tuple(pair)
+    lead, (h, w) = dims[:-rank], lift(dims[-rank:], 1)
+    n, c = lead if len(lead) == 2 else (1, poly.product(lead))
+    return Pool(node.dtype, n, c, h, w, *lift(attrs["kernel_size"], 1), lift(attrs["stride"], 1), lift(attrs["padding"], (0, 0)),
+                lift(attrs["dilation"], 1), **pointers)
+
+
+def pool_hole(node: Node, hole: Epilogue) -> Epilogue:
+    """The four indices of the template for those of the node."""
+    rank = len(node.attrs["kernel_size"])
+    lead, sizes = node.dims[:-rank], (node.dims[-rank:] if rank == 2 else (1, node.dims[-1]))
+    hole.extents = (*(lead if len(lead) == 2 else (1, poly.product(lead))), *sizes)
+    hole.unfold = lambda idx: (*(idx[:2] if len(lead) == 2 else split_batch(idx[1], lead)), *idx[4 - rank:])
+    return hole
+
+
+def generate_pool(node: Node, operands: list[Strided], printer: Printer, hole: Epilogue) -> TemplateText:
+    problem = pool_problem(node, node.inputs[0].dims, x=printer.pointer(operands[0].base))
+    return max_pool_forward(problem, pool_hole(node, hole))
+
+
+def generate_pool_grad(node: Node, operands: list[Strided], printer: Printer, hole: Epilogue) -> TemplateText:
+    x, g = (printer.pointer(v.base) for v in operands)
+    return max_pool_backward(pool_problem(node, node.dims, x=x, g=g), pool_hole(node, hole))
+
+
+_POOL = Entry(accepts_pool, dense, generate_pool)
 _FORWARD = Entry(accepts_conv, dense, generate_forward, conv_flops)
 ENTRIES: dict[str, Entry] = {
     "matmul": Entry(accepts_matmul, matrix, generate_matmul, matmul_flops),
@@ -237,4 +284,7 @@ ENTRIES: dict[str, Entry] = {
     "conv2d": _FORWARD,
     "convolution_input_grad": Entry(accepts_conv, dense, generate_input_grad, conv_flops),
     "convolution_weight_grad": Entry(accepts_conv, dense, generate_weight_grad, conv_flops),
+    "max_pool1d": _POOL,
+    "max_pool2d": _POOL,
+    "max_pool_grad": Entry(accepts_pool, dense, generate_pool_grad, reads=(0, 2)),
 }
