@@ -36,6 +36,16 @@ def current_scope() -> str:
 
 
 @contextmanager
+def root_scope() -> Iterator[None]:
+    """No scope for the body of a `with` statement, whatever is open around it."""
+    token = _scope.set(())
+    try:
+        yield
+    finally:
+        _scope.reset(token)
+
+
+@contextmanager
 def scope(name: str) -> Iterator[str]:
     """Names what is built inside: nodes made in the body lie in `outer/name`.
 

@@ -255,6 +255,7 @@ class Ruling:
         self.matched = [0] * len(self.overrides.rules)
         self.shadowed = [0] * len(self.overrides.rules)
         self.seen: list[Node] = []
+        self.unreached: list[Node] = []
         self.receipt = Receipt(self.overrides.name)
 
     def rule_for(self, node: Node) -> tuple[Any, tuple[Node, ...]] | None:
@@ -296,6 +297,9 @@ class Ruling:
         lines = ["no node between the cost and the variables matches"]
         if self.shadowed[k]:
             lines.append(f"{self.shadowed[k]} nodes match, but an earlier rule took them")
+        behind = sum(select.bind(n) is not None for n in self.unreached)
+        if behind:
+            lines.append(f"{behind} nodes match, but no gradient reaches them: the path is cut after them")
         counts = Counter(n.op.name for n in self.seen)
         if counts:
             lines.append("the path has " + ", ".join(f"{n} {name}" for name, n in counts.most_common(8)))
@@ -307,7 +311,7 @@ class Ruling:
             if disguised:
                 lines.append(f"{len(disguised)} nodes mean relu but are written otherwise ({disguised[0].op.name} at {disguised[0].where}): "
                              "sg.like(sg.patterns.relu) finds them")
-        if isinstance(select, within):
+        if "within(" in repr(select):
             scopes = sorted({s for n in self.seen for s in n.notes.scopes})
             lines.append(f"scopes on the path: {', '.join(scopes[:8]) or 'none'}")
         walls = {n.op.name for n in self.seen if is_call(n) and n.op.body.vjp is not None}

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..graph.node import CONSTANT, Node
+from ..graph.types import is_one
 from ..ops.known import is_zero, seen_through
 
 
@@ -17,6 +18,11 @@ class Pattern:
 
     name: str
     match: Callable[[Node], tuple[Node, ...] | None]
+
+
+def _repeated(x: Node, y: Node) -> bool:
+    """Whether broadcasting repeats x in y."""
+    return x.ndim != y.ndim or any(is_one(a) and not is_one(b) for a, b in zip(x.dims, y.dims))
 
 
 def _is_positive(condition: Node, x: Node) -> bool:
@@ -46,7 +52,7 @@ def _relu(node: Node) -> tuple[Node, ...] | None:
         return (xs[0],)
     if name in ("maximum", "fmax"):
         for x, zero in (xs, xs[::-1]):
-            if is_zero(zero) and x.dims == node.dims and not is_zero(x):
+            if is_zero(zero) and not _repeated(x, node) and not is_zero(x):
                 return (x,)
     if name == "multiply":
         for x, gate in (xs, xs[::-1]):

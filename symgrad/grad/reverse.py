@@ -14,14 +14,15 @@ from ..base import dtypes
 from ..base.errors import DisconnectedError, DTypeError, OverrideError, ShapeError, SymgradError, four_parts
 from ..base.origin import show, user_line
 from ..graph.block import block_attrs, is_call, refuse_unknown
-from ..graph.node import ITEM, Node, is_leaf, make
+from ..graph.node import INPUT, ITEM, SHARED, Node, is_leaf, make, unshared
 from ..graph.types import TupleType, shape_text
-from ..graph.walk import order
+from ..graph.walk import copy_notes, order
 from ..ops.control import stop_gradient
+from ..ops.elementwise import positive
 from ..ops.reduce import sum as sum_
 from ..ops.row import DEFAULT, STOP, Elementwise, Undefined, as_tensor
 from ..ops.shape import broadcast_to, reshape
-from .overrides import Ruling, declared_inputs, rule_line, rule_name, takes_node
+from .overrides import Receipt, Ruling, declared_inputs, rule_line, rule_name, takes_node
 
 Cotangent = Any         # Node, or None where nothing flows
 
@@ -91,10 +92,18 @@ def _gradients(seeds: dict[Node, Node], fixed: Mapping[Node, Node], wrt: Any, co
             if disconnected == "raise":
                 raise _disconnected(seeds, x, constants)
             g = broadcast_to(as_tensor(0, x.dtype), x.dims)
-        if ruling.receipt.hits:
-            g.notes.receipts += (ruling.receipt,)
-        result.append(g)
+        result.append(twin(g, ruling.receipt) if ruling.receipt.hits else g)
     return rebuilt(wrt, result)
+
+
+def twin(node: Node, receipt: Receipt) -> Node:
+    """The same value as a node that is not interned, so that the receipt stays with this gradient alone."""
+    if node.op is INPUT or node.op is SHARED:
+        node = make(positive, [node])
+    copy = unshared(node)
+    copy_notes(copy, node)
+    copy.notes.receipts = (receipt,)
+    return copy
 
 
 def flat(structure: Any) -> list:
@@ -157,9 +166,10 @@ def pull_back(seeds: Mapping[Node, Node], variables: Sequence[Node], ruling: Rul
         done[node] = g
         if is_leaf(node) or node in leaves:
             continue
-        rule = ruling.rule_for(node)
-        if g is None:
+        if g is None:       # behind a cut: no rule runs here
+            ruling.unreached.append(node)
             continue
+        rule = ruling.rule_for(node)
         for x, dx in zip(*node_cotangents(node, g, rule, ruling)):
             if dx is not STOP and x in on_path:
                 parts.setdefault(x, []).append(dx)

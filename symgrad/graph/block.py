@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from ..base.errors import DTypeError, OverrideError, ShapeError, close_match, four_parts
-from ..base.origin import show, user_line
+from ..base.origin import root_scope, show, user_line
 from .node import CONSTANT, INPUT, SHARED, Node, Op, Rule, constant, freeze, make, new_input, results
 from .types import TupleType, Type, shape_text
 from .walk import order, substitute
@@ -208,7 +208,8 @@ class BlockFunction(_Block):
     def _build(self, variables: list[Node], template: dict[str, Any], bound: inspect.BoundArguments) -> Body:
         fresh = [new_input(x._type, x.name) for x in variables]
         filled = inspect.BoundArguments(self.signature, {k: _fill(v, fresh) for k, v in template.items()})
-        out = self.function(*filled.args, **filled.kwargs)
+        with root_scope():      # the scopes of the call are added when the body is inlined there
+            out = self.function(*filled.args, **filled.kwargs)
         outputs = [out] if isinstance(out, Node) else list(out)
         check_rule(self.vjp_rule, len(fresh), self.name)
         attrs = {k: v for k, v in template.items() if not _has_slot(v)}

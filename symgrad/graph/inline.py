@@ -12,7 +12,7 @@ from .walk import copy_notes, order, resized
 def inline_blocks(outputs: Sequence[Node]) -> list[Node]:
     """The outputs with every block replaced by its body, at any depth."""
     outputs = list(outputs)
-    while any(is_call(n) for n in order(outputs)):
+    while any(is_call(n) or (n.notes.receipts and not is_leaf(n)) for n in order(outputs)):
         outputs = _inline_once(outputs)
     return outputs
 
@@ -34,6 +34,7 @@ def _inline_once(outputs: list[Node]) -> list[Node]:
             else:
                 attrs = resized(node.attrs, {}, new)
                 same = attrs is node.attrs and all(a is b for a, b in zip(inputs, node.inputs))
-                new[node] = node if same else make(node.op, inputs, **attrs)
+                # a gradient with a receipt is an object of its own: merge it with equal expressions
+                new[node] = node if same and not node.notes.receipts else make(node.op, inputs, **attrs)
                 copy_notes(new[node], node)
     return [new[y] for y in outputs]

@@ -157,6 +157,11 @@ def make(op: Op, inputs: Sequence[Node], **attrs: Any) -> Node:
     return node
 
 
+def unshared(node: Node) -> Node:
+    """The same expression as an object of its own: notes can be attached that other uses of it do not get."""
+    return Node(node.op, node.inputs, node.attrs, node._type, node.payload)
+
+
 def inputs_key(inputs: tuple[Node, ...]) -> tuple[int, ...]:
     # serials are never used again, ids are
     return tuple([x.serial for x in inputs])

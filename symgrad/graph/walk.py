@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from ..base import poly
-from .node import CONSTANT, INPUT, SHARED, Node, is_leaf, make
+from .node import CONSTANT, INPUT, SHARED, Node, is_leaf, make, unshared
 
 
 def order(outputs: Iterable[Node], stop: Callable[[Node], bool] = lambda node: False) -> list[Node]:
@@ -84,6 +84,9 @@ def substitute(outputs: Iterable[Node], mapping: Mapping[Node, Node], scope: str
             attrs = resized(node.attrs, sizes, new)
             same = attrs is node.attrs and all(a is b for a, b in zip(inputs, node.inputs))
             new[node] = node if same else make(node.op, inputs, **attrs)
+            if node.notes.receipts and not same:
+                new[node] = unshared(new[node])
+                new[node].notes.receipts = node.notes.receipts
         copy_notes(new[node], node, scope)
     return [new[out] for out in outputs]
 

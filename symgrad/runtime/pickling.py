@@ -79,7 +79,8 @@ def dump_function(f: Any) -> dict[str, Any]:
     place = {n: k for k, n in enumerate(order(roots))}
     return {"graph": dump_graph(roots), "inputs": [place[x] for x in f.inputs], "targets": [place[t] for t in f.targets],
             "outputs": [place[n] for n in nodes[:len(f.outputs)]], "new_values": [place[n] for n in nodes[len(f.outputs):]],
-            "structure": f.structure, "backend": f.backend, "name": f.name, "check": f.check}
+            "structure": f.structure, "backend": f.backend, "name": f.name, "check": f.check,
+            "receipts": f.receipts}
 
 
 def load_function(record: dict[str, Any]) -> Any:
@@ -88,5 +89,7 @@ def load_function(record: dict[str, Any]) -> Any:
 
     nodes = load_graph(record["graph"])
     pick = lambda key: [nodes[k] for k in record[key]]
-    return Function(pick("inputs"), pick("outputs"), record["structure"], pick("targets"), pick("new_values"),
-                    record["backend"], record["name"], record["check"])
+    f = Function(pick("inputs"), pick("outputs"), record["structure"], pick("targets"), pick("new_values"),
+                 record["backend"], record["name"], record["check"])
+    f.receipts = record["receipts"]
+    return f
