@@ -54,7 +54,8 @@ def interpolate(x, size=None, scale_factor=None, mode="nearest", align_corners=F
     if not all(isinstance(d, int) for d in sizes):
         raise _refuse(f"interpolate with mode={mode!r}", x,
                       "known spatial sizes, or nearest with a whole scale_factor")
-    wanted = tuple(math.floor(d * s) for d, s in zip(sizes, scales)) if size is None else per_axis(size, rank, "size")
+    scaled = (math.floor(d * s) for d, s in zip(sizes, scales))
+    wanted = tuple(scaled) if size is None else per_axis(size, rank, "size")
     if mode == "nearest":
         for axis, (d, n, s) in enumerate(zip(sizes, wanted, scales), 2):
             x = take(x, nearest_positions(d, n, s), axis=axis)

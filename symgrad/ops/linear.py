@@ -234,8 +234,7 @@ def _contract(terms: list[Term], output: list[str]) -> Node:
     terms = [_diagonals(x, labels) for x, labels in terms]
     sizes = _label_sizes(terms)
     terms = [_drop_ones(x, labels, sizes) for x, labels in terms]
-    terms = [_sum_out(x, labels, output, [t for j, t in enumerate(terms) if j != k]) for k,
-             (x, labels) in enumerate(terms)]
+    terms = [_sum_out(x, labels, output, terms[:k] + terms[k + 1:]) for k, (x, labels) in enumerate(terms)]
     while len(terms) > 1:
         p, q = _next_pair(terms, output, sizes)
         rest = [t for k, t in enumerate(terms) if k not in (p, q)]
