@@ -112,12 +112,13 @@ class _Axis:
     step: int                     # phases of the padded source
     lead: int
     reach: tuple[int, ...]        # of each tap, never negative
+    window: bool = False          # hold only what `outputs` read, not the whole source
 
     @property
     def extent(self) -> int:
         """How many coordinates of a phase plane are read or written."""
         read = self.outputs + max((reach // self.step for reach in self.reach), default=0)
-        return max(read, -(-(self.lead + self.size) // self.step))
+        return read if self.window else max(read, -(-(self.lead + self.size) // self.step))
 
 
 @dataclass(frozen=True)
@@ -189,15 +190,20 @@ class _Planes:
         return reach % step * self.size + reach // step
 
     def emit_copy(self, out: Writer, dtype: str, planes: str, source: str, channels: int, base: str,
-                  to: str = "0") -> None:
-        """Fills the planes at `to` from `channels` images of the source, the first one at element `base`."""
+                  to: str = "0", first_line: str | int = 0, border: str = "") -> None:
+        """Fills the planes at `to` from `channels` images of the source, the first one at element `base`.
+
+        A window starts at line `first_line` of the phases. `border` is what `emit_border` returned.
+        """
         high, wide = self.vertical, self.horizontal
         zero = f"lit_{dtype}(0.0)"
-        border = self._emit_border(out, dtype, zero) if wide.step > 1 else ""
+        if wide.step > 1 and not border:
+            border = self.emit_border(out, dtype)
         with out.loop("channel", channels), out.loop("phase", high.step):
             out.add(f"plane = {sum_text(to, ('channel', self.phases * self.size), ('phase', wide.step * self.size))}")
             with out.loop("line", high.extent):
-                out.add(f"row = {sum_text(('line', high.step), 'phase', -high.lead)}", f"at = plane + line * {self.pitch}")
+                out.add(f"row = {sum_text(('line', high.step), (first_line, high.step), 'phase', -high.lead)}",
+                        f"at = plane + line * {self.pitch}")
                 with out.block(f"if row < 0 or row >= {high.size}:"):
                     with out.loop("part", wide.step), out.loop("column", self.pitch):
                         out.add(f"{planes}[{sum_text('at', ('part', self.size), 'column')}] = {zero}")
@@ -214,12 +220,12 @@ class _Planes:
                 at = sum_text("plane", ("part", self.size), high.extent * self.pitch, "column")
                 out.add(f"{planes}[{at}] = {zero}")
 
-    def _emit_border(self, out: Writer, dtype: str, zero: str) -> str:
+    def emit_border(self, out: Writer, dtype: str) -> str:
         """A buffer for one padded row, its borders filled with zeros."""
         length = round_up(self.pitch, self.lanes) * self.horizontal.step + self.lanes
         border = out.buffer(dtype, max(length, self.horizontal.lead + self.horizontal.size + self.lanes))
         with out.loop("column", length):
-            out.add(f"{border}[column] = {zero}")
+            out.add(f"{border}[column] = lit_{dtype}(0.0)")
         return border
 
     def _emit_row(self, out: Writer, dtype: str, source: str, to: str, at: str, length: int, zero: str) -> None:

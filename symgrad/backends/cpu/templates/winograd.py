@@ -84,7 +84,7 @@ def _choose_block(filters: _Filters, batch: int, high: int, wide: int, m: int, i
         return waste * min(far, 2) * (1 + 24 / block.pitch)
 
     def block(images: int, rows: int) -> _Block:
-        tile = choose_tile(filters.count, images * rows * wide, lanes, target.registers)
+        tile = choose_tile(filters.count, images * rows * wide, lanes, target.registers, multiple=2)
         return _Block(images, rows, wide, tile, lanes)
     some = [block(1, rows) for rows in range(1, high + 1)]
     whole = [block(images, high) for images in range(2, min(batch, 64) + 1)]
@@ -97,81 +97,102 @@ def _winograd(dtype: str, source: str, batch: int, size: tuple[int, int], shape:
     high, wide = -(-shape[0] // m), -(-shape[1] // m)
     block = _choose_block(filters, batch, high, wide, m, item, lanes, target)
     reach = tuple(range(side))
-    planes = _Planes(_Axis(size[0], high, m, lead[0], reach), _Axis(size[1], wide, m, lead[1], reach), lanes)
-    depth, image_size = round_up(filters.depth, lanes), filters.depth * planes.phases * planes.size
-    count = round_up(filters.count, block.tile[0])
-    u_next, v_next, t_next = count * depth, filters.depth * block.pitch + 2 * lanes, count * block.pitch + 2 * lanes
+    planes = _Planes(_Axis(size[0], block.rows, m, lead[0], reach, window=True),
+                     _Axis(size[1], wide, m, lead[1], reach), lanes)
+    once = -(-batch // block.images) * -(-high // block.rows) == 1          # each filter is used by one block of tiles
+    filter_block = _filter_block(filters, block, side, item, once, target)
+    u_filters = filter_block if once else round_up(filters.count, block.tile[0])
+    surplus = 2 * lanes                     # keeps the products out of each other's cache sets, and takes overruns
+    nexts = (u_filters * filters.depth + surplus, filters.depth * block.pitch + surplus,
+             filter_block * block.pitch + surplus)
     line_pitch = m * round_up(wide, lanes) + lanes
-    image = out.buffer(dtype, block.images * image_size + round_up(wide, lanes))
-    u, v = out.buffer(dtype, side * side * u_next), out.buffer(dtype, side * side * v_next)
-    products, lines = out.buffer(dtype, side * side * t_next + lanes), out.buffer(dtype, m * line_pitch)
+    channel = out.buffer(dtype, planes.phases * planes.size + round_up(wide, lanes))
+    u, v, t = (out.buffer(dtype, side * side * size + lanes) for size in nexts)
+    lines = out.buffer(dtype, m * line_pitch)
 
-    _emit_filters(out, dtype, filters, u, m, lanes, depth, u_next)
+    border = planes.emit_border(out, dtype)
+    if not once:
+        _emit_filters(out, dtype, filters, u, m, block.tile[0], "0", filters.count, nexts[0])
     with out.loop("first_image", batch, block.images):
         out.add(f"images = min({block.images}, {batch} - first_image)")
-        with out.loop("member", "images" if block.images > 1 else 1):
-            base = sum_text(("(first_image + member)", filters.depth * size[0] * size[1]))
-            planes.emit_copy(out, dtype, image, source, filters.depth, base, sum_text(("member", image_size)))
         with out.loop("first_row", high, block.rows):
             out.add(f"rows = min({block.rows}, {high} - first_row)", "lines = images * rows")
-            _emit_inputs(out, dtype, planes, filters.depth, m, block, (image, v), v_next)
-            _emit_products(out, dtype, filters, block, (u, v, products), (u_next, v_next, t_next), depth, side)
-            with out.loop("k", filters.count), out.loop("line", "lines"):
-                out.add("n = first_image + line // rows", "high = first_row + line % rows")
-                mk = out.micro(f"winograd_output_micro({dtype!r}, {lanes}, {m}, t_next={t_next}, y_row={line_pitch})")
-                with out.loop("tile", wide, lanes):
-                    at = sum_text(("k", block.pitch), ("line", wide), "tile")
-                    out.add(f"{mk}(advance({products}, {at}), advance({lines}, {sum_text(('tile', m))}))")
-                with out.loop("part", f"min({m}, {shape[0]} - high * {m})"):
-                    out.add(f"row = high * {m} + part")
-                    with out.loop("column", shape[1]):
-                        out.add(f"value = {lines}[part * {line_pitch} + column]",
-                                *epilogue(("n", "k", "row", "column"), "value"))
+            _emit_inputs(out, dtype, planes, source, filters.depth, m, block, (channel, border, v), nexts[1])
+            with out.loop("first_k", filters.count, filter_block):
+                out.add(f"filters = min({filter_block}, {filters.count} - first_k)")
+                if once:
+                    _emit_filters(out, dtype, filters, u, m, block.tile[0], "first_k", "filters", nexts[0])
+                _emit_products(out, dtype, filters, block, (u, v, t), nexts, "0" if once else "first_k", side)
+                with out.loop("k_here", "filters"), out.loop("line", "lines"):
+                    out.add("n = first_image + line // rows", "high = first_row + line % rows", "k = first_k + k_here")
+                    mk = out.micro(f"winograd_output_micro({dtype!r}, {lanes}, {m}, t_next={nexts[2]}, y_row={line_pitch})")
+                    with out.loop("tile", wide, lanes):
+                        at = sum_text(("k_here", block.pitch), ("line", wide), "tile")
+                        out.add(f"{mk}(advance({t}, {at}), advance({lines}, {sum_text(('tile', m))}))")
+                    with out.loop("part", f"min({m}, {shape[0]} - high * {m})"):
+                        out.add(f"row = high * {m} + part")
+                        with out.loop("column", shape[1]):
+                            out.add(f"value = {lines}[part * {line_pitch} + column]",
+                                    *epilogue(("n", "k", "row", "column"), "value"))
     return out.text()
 
 
-def _emit_filters(out: Writer, dtype: str, filters: _Filters, u: str, m: int, lanes: int, depth: int, u_next: int) -> None:
-    """u[q][filter][channel], vectors along the channels."""
+def _filter_block(filters: _Filters, block: _Block, side: int, item: int, once: bool, target: Target) -> int:
+    """Filters per round: their products stay near the core, and so do the filters if this round is their only use."""
+    each = side * side * item * (block.pitch + (filters.depth if once else 0))
+    rows, budget = block.tile[0], (4 if once else 1) * target.l2_bytes
+    return min(round_up(filters.count, rows), max(round_up(32, rows), budget // each // rows * rows))
+
+
+def _emit_filters(out: Writer, dtype: str, filters: _Filters, u: str, m: int, rows: int, first: str, count: int | str,
+                  u_next: int) -> None:
+    """u[q][filter // rows][channel][filter % rows] of `count` filters from `first` on; surplus filters are zero."""
     def transform(exist: int) -> str:
-        masked = f", exist={exist}" if exist < lanes else ""
-        mk = out.micro(f"winograd_weight_micro({dtype!r}, {lanes}, {m}, taps={filters.taps}, w_lane={filters.along}, "
+        masked = f", exist={exist}" if exist < rows else ""
+        mk = out.micro(f"winograd_weight_micro({dtype!r}, {rows}, {m}, taps={filters.taps}, w_lane={filters.across}, "
                        f"u_next={u_next}{masked})")
-        return (f"{mk}(advance({filters.name}, {sum_text(('k', filters.across), ('channel', filters.along))}), "
-                f"advance({u}, {sum_text(('k', depth), 'channel')}))")
-    full = filters.depth - filters.depth % lanes
-    with out.block(f"for channel in range(0, {full}, {lanes}):"), out.loop("k", filters.count):
-        out.add(transform(lanes))
-    if filters.depth > full:
-        out.add(f"channel = {full}")
-        with out.loop("k", filters.count):
-            out.add(transform(filters.depth - full))
+        w_at = sum_text((f"({first} + k)" if first != "0" else "k", filters.across), ("channel", filters.along))
+        return (f"{mk}(advance({filters.name}, {w_at}), "
+                f"advance({u}, {sum_text(('k', filters.depth), ('channel', rows))}))")
+    tail = filters.count % rows
+    if filters.count >= rows:
+        with out.block(f"for k in range(0, {count} - {rows - 1}, {rows}):"), out.loop("channel", filters.depth):
+            out.add(transform(rows))
+    if tail:
+        with out.block(f"if {count} % {rows} != 0:"):
+            out.add(f"k = {count} - {tail}")
+            with out.loop("channel", filters.depth):
+                out.add(transform(tail))
 
 
-def _emit_inputs(out: Writer, dtype: str, planes: _Planes, depth: int, m: int, block: _Block, buffers: tuple[str, str],
-                 v_next: int) -> None:
+def _emit_inputs(out: Writer, dtype: str, planes: _Planes, source: str, depth: int, m: int, block: _Block,
+                 buffers: tuple[str, str, str], v_next: int) -> None:
     """v[q][channel][tile], vectors along the tiles of a row; what overruns a row is overwritten by the next one."""
-    taps = range(m + 2)
+    taps, (channel, border, v) = range(m + 2), buffers
     mk = out.micro(f"winograd_input_micro({dtype!r}, {block.lanes}, {m}, rows={tuple(map(planes.row_offset, taps))}, "
                    f"columns={tuple(map(planes.column_offset, taps))}, v_next={v_next})")
-    channel_size = planes.phases * planes.size
-    with out.loop("channel", depth), out.loop("line", "lines"):
-        out.add(f"at = {sum_text(('line // rows', depth * channel_size), ('channel', channel_size))} "
-                f"+ (first_row + line % rows) * {planes.pitch}")
-        with out.loop("tile", block.width, block.lanes):
-            to = sum_text(("channel", block.pitch), ("line", block.width), "tile")
-            out.add(f"{mk}(advance({buffers[0]}, at + tile), advance({buffers[1]}, {to}))")
+    pixels = planes.vertical.size * planes.horizontal.size
+    with out.loop("depth", depth), out.loop("member", "images" if block.images > 1 else 1):
+        out.add(f"image = {sum_text(('(first_image + member)', depth * pixels), ('depth', pixels))}")
+        planes.emit_copy(out, dtype, channel, source, 1, "image", first_line="first_row", border=border)
+        with out.loop("line", "rows"):
+            to = sum_text(("depth", block.pitch), ("(member*rows + line)", block.width))
+            out.add(f"to = {to}", f"at = line * {planes.pitch}")
+            with out.loop("tile", block.width, block.lanes):
+                out.add(f"{mk}(advance({channel}, at + tile), advance({v}, to + tile))")
 
 
 def _emit_products(out: Writer, dtype: str, filters: _Filters, block: _Block, buffers: tuple[str, str, str],
-                   nexts: tuple[int, int, int], depth: int, side: int) -> None:
-    """products[q] = u[q] @ v[q]; surplus filters of the last tile are computed from garbage and never read."""
-    (u, v, products), (u_next, v_next, t_next) = buffers, nexts
+                   nexts: tuple[int, int, int], first: str, side: int) -> None:
+    """t[q] = u[q] @ v[q] for the filters of a round; surplus filters of the last tile are computed and never read."""
+    (u, v, t), (u_next, v_next, t_next) = buffers, nexts
     rows, vectors = block.tile
-    mk = out.micro(f"tile_micro({dtype!r}, {block.lanes}, {rows}, {vectors}, w_row={depth}, w_red=1, x_red={block.pitch}, "
+    mk = out.micro(f"tile_micro({dtype!r}, {block.lanes}, {rows}, {vectors}, w_row=1, w_red={rows}, x_red={block.pitch}, "
                    f"y_row={block.pitch})")
     with out.loop("q", side * side), out.loop("start", filters.depth, 256):
         out.add(f"stop = min(start + 256, {filters.depth})")
-        with out.loop("k", filters.count, rows), out.loop("position", block.pitch, vectors * block.lanes):
+        with out.block(f"for k in range(0, filters, {rows}):"), out.loop("position", block.pitch, vectors * block.lanes):
+            k = f"({first} + k)" if first != "0" else "k"
             out.add(f"{mk}(advance({v}, {sum_text(('q', v_next), 'position')}), "
-                    f"advance({u}, {sum_text(('q', u_next), ('k', depth))}), "
-                    f"advance({products}, {sum_text(('q', t_next), ('k', block.pitch), 'position')}), start, stop)")
+                    f"advance({u}, {sum_text(('q', u_next), (k, filters.depth))}), "
+                    f"advance({t}, {sum_text(('q', t_next), ('k', block.pitch), 'position')}), start, stop)")
