@@ -31,6 +31,9 @@ from .values import LLVM_TYPES, Value, constant, is_float
 ENTRY = "kernel"
 INDEX = "int64"
 OPERATORS = {ast.Add: "add", ast.Sub: "sub", ast.Mult: "mul", ast.FloorDiv: "floordiv", ast.Mod: "mod", ast.Div: "div"}
+# LLVM unrolls loops before it looks for vectors, and copies whole micro-kernels when it finds two turns: much code that
+# is no faster. Only loops of fewer literal turns than this, with no micro-kernel inside, may be unrolled.
+FEW_TURNS = 8
 COMPARISONS = {ast.Lt: "lt", ast.LtE: "le", ast.Gt: "gt", ast.GtE: "ge", ast.Eq: "eq", ast.NotEq: "ne"}
 
 
@@ -120,7 +123,7 @@ class _Reader:
         self.names: dict[str, tuple[ir.Value, Any]] = {}
         self.memory_of: dict[tuple[str, Any], ir.Value] = {}
         self.table_name = definition.args.args[0].arg
-        self.line = definition.lineno
+        self.line, self.micro_calls = definition.lineno, 0
 
     def read(self, body: Sequence[ast.stmt]) -> None:
         self.statements(body)
@@ -188,7 +191,7 @@ class _Reader:
         start, stop, step = self.range_of(statement.iter)
         if not isinstance(statement.target, ast.Name) or statement.orelse:
             self.fail("a loop is `for name in range(...):`")
-        b, before = self.builder, self.builder.block
+        b, before, micro_calls = self.builder, self.builder.block, self.micro_calls
         head, body, after = (self.function.append_basic_block() for _ in range(3))
         b.branch(head)
         b.position_at_end(head)
@@ -199,7 +202,9 @@ class _Reader:
         self.set_name(statement.target.id, Value(b, counter, INDEX))
         self.statements(statement.body)
         counter.add_incoming(b.add(counter, self.integer(step).llvm, flags=("nsw",)), b.block)
-        b.branch(head)
+        again = b.branch(head)
+        if self.micro_calls > micro_calls or not 0 < _turns(start, stop, step) < FEW_TURNS:
+            _keep_rolled(again)
         b.position_at_end(after)
 
     def range_of(self, call: ast.expr) -> tuple[ir.Value, ir.Value, int]:
@@ -402,6 +407,7 @@ class _Reader:
     def micro_kernel(self, name: str, arguments: list) -> Value | None:
         """Emit a micro-kernel: by its own `emit(builder, *values)`, or as a Numba intrinsic, types in and code out."""
         kernel = self.micro_kernels[name]
+        self.micro_calls += 1
         if hasattr(kernel, "emit"):
             kernel.emit(self.builder, *(a.llvm for a in arguments))
             return None
@@ -432,6 +438,22 @@ def literal_value(dtype: str, written: Any) -> Any:
     if dtype == "bool":
         return written in (True, 1, "True", "1")
     return np.dtype(dtype).type(written)
+
+
+def _turns(start: ir.Value, stop: ir.Value, step: int) -> int:
+    """How often a loop runs, if its bounds are literals; else 0."""
+    if not (isinstance(start, ir.Constant) and isinstance(stop, ir.Constant)):
+        return 0
+    return len(range(start.constant, stop.constant, step))
+
+
+def _keep_rolled(branch: ir.Instruction) -> None:
+    """Forbid LLVM to unroll the loop that this branch closes."""
+    module = branch.function.module
+    no_unrolling = module.add_metadata([ir.MetaDataString(module, "llvm.loop.unroll.disable")])
+    loop = ir.MDValue(module, [], name=str(len(module.metadata)))
+    loop.operands = (loop, no_unrolling)                   # a loop is known by a node that names itself
+    branch.set_metadata("llvm.loop", loop)
 
 
 def _as_load(target: ast.expr) -> ast.expr:
