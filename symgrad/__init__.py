@@ -52,6 +52,14 @@ def __getattr__(name: str) -> Any:
     return value
 
 
+def _evaluate(self: Variable, values: Any = None, backend: str | None = None) -> Any:
+    """The value of a variable, as an array, given the values of its inputs: `y.eval({x: array})`. Compiled once and kept."""
+    from .runtime.function import evaluate  # loads the compiler, which building graphs does not need
+    return evaluate(self, values, backend)
+
+
+Variable.eval = _evaluate  # type: ignore[attr-defined]
+
 __all__ = [
     "DEFAULT", "STOP", "BackendError", "CompileError", "DTypeError", "DisconnectedError", "Function", "MissingInputError", "NanError",
     "OpFromGraph", "OverrideError", "Overrides", "Shared", "ShapeError", "SymgradError", "UnusedInputError", "UnusedOverrideError", "Variable",

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,7 +14,7 @@ from .base.errors import ShapeError, four_parts
 from .base.origin import show, user_line
 from .graph.node import Node, declared_dims, new_input
 from .graph.types import Type
-from .ops import FAMILIES
+from .ops import FAMILIES, sugar
 from .ops.row import as_tensor, cast
 
 Variable = Node
@@ -60,5 +61,14 @@ def constant(value: Any, dtype: Any = None) -> Node:
     """A constant. Python floats become floatX, arrays keep their dtype."""
     return as_tensor(value, dtype) if not isinstance(value, Node) else value
 
+
+def _array_function(self: Node, function: Any, types: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
+    """NumPy's functions on variables: `np.concatenate([x, y])` is `T.concatenate([x, y])`."""
+    own = globals().get(function.__name__)
+    return NotImplemented if own is None or function.__name__ not in __all__ else own(*args, **kwargs)
+
+
+sugar.method("__array_function__", _array_function)
+sugar.method("__array_namespace__", lambda self, api_version=None: sys.modules[__name__])
 
 __all__ = ["Variable", "as_tensor", "cast", "constant", "matrix", "scalar", "tensor", "tensor3", "tensor4", "tensor5", "vector", *_export()]
