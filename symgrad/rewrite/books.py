@@ -1,0 +1,33 @@
+"""The books, and the passes they make."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from ..graph.node import Node
+from .algebra import algebra
+from .constants import constants
+from .engine import rewrite
+from .pattern import Rule, RuleBook
+from .shapes import shapes
+from .stable import stable
+from .unsafe import unsafe
+
+SAFE: tuple[RuleBook, ...] = (constants, shapes, stable, algebra)
+BOOKS: tuple[RuleBook, ...] = (*SAFE, unsafe)
+
+
+def every_rule() -> Iterator[Rule]:
+    """Every rule of every book, in the order they are tried."""
+    for book in BOOKS:
+        yield from book
+
+
+def simplify(outputs: Sequence[Node]) -> list[Node]:
+    """Equal outputs that are cheaper to compute: constants folded, movement joined, unstable forms replaced."""
+    return rewrite(outputs, SAFE)
+
+
+def simplify_unsafely(outputs: Sequence[Node]) -> list[Node]:
+    """`simplify` with the laws that hold for real numbers only."""
+    return rewrite(outputs, BOOKS)
