@@ -111,7 +111,7 @@ class Program:
         computed, self.places = distinct_outputs(outputs, lambda y: make(ROWS["positive"], [y]))
         start = time.perf_counter()
         self.plan: Plan = make_plan(inputs, computed, Templates())
-        self.compiled = [toolchain.compile_text(k.text, k.name) for k in self.plan.kernels]
+        self.compiled = toolchain.compile_texts([(k.text, k.name) for k in self.plan.kernels])
         self.seconds = time.perf_counter() - start
         self.is_static = all(n._type.is_static for n in [*inputs, *order(computed)])
         self.deciding = self._size_deciders(computed)
