@@ -31,10 +31,11 @@ from .windows import (
     padded,
     pairs,
     per_axis,
+    readers,
     source,
     span,
     strided,
-    window_of,
+    taps,
     windows_of,
 )
 
@@ -106,8 +107,8 @@ class Convolution(_Convolution):
             q = source(p, k, stride, padding, dilation)
             product = x[(n, self.channel(o, c, w.dims, groups), *q)] * w[(o, c, *k)]
             return ir.cond(inside(q, x.dims[2:]), product, ir.literal(0, x.dtype))
-        return ir.fold("add", [one_size(w.dims[1], x.dims[1]) if groups == 1 else w.dims[1], *w.dims[2:]],
-                       term)
+        channels = one_size(w.dims[1], x.dims[1]) if groups == 1 else w.dims[1]
+        return taps("add", [channels, *w.dims[2:]], term)
 
     def numpy(self, x, w, *, stride, padding, dilation, groups):
         r = self.rank
@@ -208,11 +209,13 @@ class InputGrad(_Convolution):
         group, c = (0, channel) if groups == 1 else (poly.floordiv(channel, w.dims[1]),
                                                      poly.mod(channel, w.dims[1]))
 
-        def term(j: Any, *k: Any) -> E:
+        counts, reader = readers(q, w.dims[2:], g.dims[2:], stride, padding, dilation)
+
+        def term(j: Any, *which: Any) -> E:
             o = group * per_group + j
-            p, there = window_of(q, k, g.dims[2:], stride, padding, dilation)
+            p, k, there = reader(which)
             return ir.cond(there, g[(n, o, *p)] * w[(o, c, *k)], ir.literal(0, g.dtype))
-        return ir.fold("add", [per_group, *w.dims[2:]], term)
+        return taps("add", [per_group, *counts], term)
 
     def numpy(self, g, w, *, shape, stride, padding, dilation, groups):
         kernel, windows = w.shape[2:], g.shape[2:]
@@ -265,7 +268,7 @@ class WeightGrad(_Convolution):
             q = source(p, k, stride, padding, dilation)
             product = x[(n, self.channel(o, c, shape, groups), *q)] * g[(n, o, *p)]
             return ir.cond(inside(q, x.dims[2:]), product, ir.literal(0, x.dtype))
-        return ir.fold("add", [one_size(x.dims[0], g.dims[0]), *g.dims[2:]], term)
+        return taps("add", [one_size(x.dims[0], g.dims[0]), *g.dims[2:]], term)
 
     def numpy(self, x, g, *, shape, stride, padding, dilation, groups):
         r = len(stride)

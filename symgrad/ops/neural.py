@@ -34,7 +34,6 @@ from .elementwise import (
     relu,
     rsqrt,
     sigmoid,
-    softplus,
     tanh,
     where,
 )
@@ -182,12 +181,24 @@ def silu(x):
 swish = silu
 
 
+_MISH_LINEAR = 20.0         # from here on tanh(softplus(x)) is 1 in float64
+
+
+def _mish_law(x: E) -> E:
+    # tanh(log(1 + e)) = n / (n + 2) with n = e * (e + 2): one exponential instead of three functions
+    e = ir.call("exp", ir.call("minimum", x, _MISH_LINEAR))
+    n = e * (e + 2)
+    return x * (n / (n + 2))
+
+
 def _mish_vjp(g: Node, y: Node, x: Node):
-    t = tanh(softplus(x))
-    return (g * (t + x * sigmoid(x) * (1 - t * t)),)
+    e = exp(minimum(x, _MISH_LINEAR))
+    n = e * (e + 2)
+    t = n / (n + 2)
+    return (g * (t + x * (1 - t * t) * e / (1 + e)),)
 
 
-@_activation(lambda x: x * ir.call("tanh", ir.call("softplus", x)),
+@_activation(_mish_law,
              lambda x: x * np.tanh(np.logaddexp(x, x.dtype.type(0))), _mish_vjp)
 def mish(x):
     """x * tanh(softplus(x)) (Misra 2019)."""
@@ -247,7 +258,7 @@ def hardshrink(x, lambd=0.5):
     """x where |x| > lambd, else 0."""
 
 
-@_activation(lambda x, lambd: _choose(x > lambd, x - lambd, _choose(x < -lambd, x + lambd, 0.0)),
+@_activation(lambda x, lambd: _choose(x > lambd, x - lambd, _choose(x < -lambd, x + lambd, 0 * x)),
              lambda x, lambd: np.sign(x) * np.maximum(np.abs(x) - x.dtype.type(lambd), 0),
              lambda g, y, x, lambd: (_gate(absolute(x) > lambd, g),), kinks=(-0.5, 0.5))
 def softshrink(x, lambd=0.5):

@@ -34,9 +34,10 @@ from .windows import (
     padded,
     pairs,
     per_axis,
+    readers,
     source,
     span,
-    window_of,
+    taps,
     windows_of,
 )
 
@@ -101,9 +102,9 @@ class _Picking(_Pool):
 
     public = False
 
-    def is_pick(self, x: View, y: View, lead: tuple, o: tuple, k: tuple, kernel_size: tuple, stride: tuple,
-                padding: Pairs, dilation: tuple) -> E:
-        """Whether window o has its first maximum at kernel position k, which is known to lie inside x."""
+    def is_pick(self, x: View, y: View, lead: tuple, o: tuple, k: tuple, place: tuple, kernel_size: tuple,
+                stride: tuple, padding: Pairs, dilation: tuple) -> E:
+        """Whether window o has its first maximum at kernel position k, which is `place` in x."""
         sizes = x.dims[len(lead):]
         found = y[(*lead, *o)]
 
@@ -112,8 +113,8 @@ class _Picking(_Pool):
             test = ir.both(ir.compare("lt", flatten(j, kernel_size), flatten(k, kernel_size)),
                            inside(q, sizes))
             return ir.cond(test, _matches(x[(*lead, *q)], found), ir.literal(False, "bool"))
-        here = _matches(x[(*lead, *source(o, k, stride, padding, dilation))], found)
-        return ir.cond(here, ~ir.fold("logor", kernel_size, before), ir.literal(False, "bool"))
+        here = _matches(x[(*lead, *place)], found)
+        return ir.cond(here, ~taps("logor", kernel_size, before), ir.literal(False, "bool"))
 
     def picks(self, x: np.ndarray, y: np.ndarray, kernel_size: tuple, stride: tuple, padding: Pairs,
               dilation: tuple,
@@ -141,11 +142,13 @@ class MaxPoolGrad(_Picking):
         lead, q = self.split(i, kernel_size)
         zero = ir.literal(0, g.dtype)
 
-        def term(*k: Any) -> E:
-            o, there = window_of(q, k, y.dims[len(lead):], stride, padding, dilation)
-            pick = self.is_pick(x, y, lead, o, k, kernel_size, stride, padding, dilation)
+        counts, reader = readers(q, kernel_size, y.dims[len(lead):], stride, padding, dilation)
+
+        def term(*j: Any) -> E:
+            o, k, there = reader(j)
+            pick = self.is_pick(x, y, lead, o, k, q, kernel_size, stride, padding, dilation)
             return ir.cond(there, ir.cond(pick, g[(*lead, *o)], zero), zero)
-        return ir.fold("add", kernel_size, term)
+        return taps("add", counts, term)
 
     def numpy(self, x, y, g, **attrs):
         n = len(attrs["kernel_size"])
@@ -172,9 +175,9 @@ class MaxPoolPick(_Picking):
 
         def term(*k: Any) -> E:
             q = source(o, k, stride, padding, dilation)
-            pick = self.is_pick(x, y, lead, o, k, kernel_size, stride, padding, dilation)
+            pick = self.is_pick(x, y, lead, o, k, q, kernel_size, stride, padding, dilation)
             return ir.cond(inside(q, x.dims[len(lead):]), ir.cond(pick, h[(*lead, *q)], zero), zero)
-        return ir.fold("add", kernel_size, term)
+        return taps("add", kernel_size, term)
 
     def numpy(self, x, y, h, **attrs):
         n = len(attrs["kernel_size"])
@@ -213,7 +216,7 @@ class MaxPool(_Pool):
         def term(*k: Any) -> E:
             q = source(o, k, stride, padding, dilation)
             return ir.cond(inside(q, x.dims[len(lead):]), x[(*lead, *q)], lowest)
-        return ir.fold("maximum", kernel_size, term)
+        return taps("maximum", kernel_size, term)
 
     def numpy(self, x, **attrs):
         view = _windows(x, *_in_order(attrs), ir.IDENTITY["maximum"](x.dtype.name))
@@ -277,8 +280,7 @@ for _row, _like in ((max_pool_grad, "y"), (max_pool_pick, "x")):
 
 # ---------------------------------------------------------------------------------------------- average
 def _divisor(o: Sequence[Any], sizes: Sequence[Any], kernel_size: tuple, stride: tuple, padding: Pairs,
-             ceil_mode: bool,
-             count_include_pad: bool, dtype: str) -> E:
+             ceil_mode: bool, count_include_pad: bool, dtype: str) -> E:
     """How many elements window o averages, as torch counts: not what lies beyond the padding."""
     count: Any = 1
     for a, n, k, s, (before, after) in zip(o, sizes, kernel_size, stride, padding):
@@ -316,8 +318,8 @@ class AvgPool(_Pool):
         def term(*k: Any) -> E:
             q = source(o, k, stride, padding, (1,) * self.rank)
             return ir.cond(inside(q, sizes), x[(*lead, *q)], ir.literal(0, x.dtype))
-        return ir.fold("add", kernel_size, term) / _divisor(o, sizes, kernel_size, stride, padding, ceil_mode,
-                                                            count_include_pad, x.dtype)
+        count = _divisor(o, sizes, kernel_size, stride, padding, ceil_mode, count_include_pad, x.dtype)
+        return taps("add", kernel_size, term) / count
 
     def numpy(self, x, *, kernel_size, stride, padding, ceil_mode, count_include_pad):
         axes = tuple(range(-self.rank, 0))
@@ -368,12 +370,17 @@ class AvgPoolGrad(_Pool):
            ceil_mode: bool, count_include_pad: bool) -> E:
         lead, q = self.split(i, kernel_size)
 
-        def term(*k: Any) -> E:
-            o, there = window_of(q, k, g.dims[len(lead):], stride, padding, (1,) * len(k))
-            share = g[(*lead, *o)] / _divisor(o, shape[len(lead):], kernel_size, stride, padding, ceil_mode,
-                                              count_include_pad, g.dtype)
-            return ir.cond(there, share, ir.literal(0, g.dtype))
-        return ir.fold("add", kernel_size, term)
+        counts, reader = readers(q, kernel_size, g.dims[len(lead):], stride, padding, (1,) * len(kernel_size))
+        alike = count_include_pad and not ceil_mode             # then the sum is divided, not its terms
+
+        def term(*j: Any) -> E:
+            o, _, there = reader(j)
+            count = _divisor(o, shape[len(lead):], kernel_size, stride, padding, ceil_mode, count_include_pad,
+                             g.dtype)
+            value = g[(*lead, *o)]
+            return ir.cond(there, value if alike else value / count, ir.literal(0, g.dtype))
+        total = taps("add", counts, term)
+        return total / ir.literal(math.prod(kernel_size), g.dtype) if alike else total
 
     def numpy(self, g, *, shape, kernel_size, stride, padding, ceil_mode, count_include_pad):
         n = len(kernel_size)

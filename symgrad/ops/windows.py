@@ -6,7 +6,7 @@ the input at `o*stride + k*dilation - before` for every k below the kernel size.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ import numpy as np
 from ..base import poly
 from ..base.errors import ShapeError, four_parts
 from ..base.origin import show, user_line
-from ..graph.types import shape_text
+from ..graph.types import is_one, shape_text
 from ..loops import ir
 from ..loops.ir import E
 
@@ -91,17 +91,41 @@ def inside(position: Sequence[Any], sizes: Sequence[Any]) -> E:
                                                                         ir.compare("lt", p, n))))
 
 
-def window_of(q: Sequence[Any], k: Sequence[Any], windows: Sequence[Any], stride: Sequence[int],
-              padding: Pairs,
-              dilation: Sequence[int]) -> tuple[tuple, E]:
-    """The window that reads input position q as its kernel position k; the condition that there is one."""
-    found, tests = [], []
-    for a, b, n, s, (before, _), d in zip(q, k, windows, stride, padding, dilation):
-        start = a + before - b * d
-        o = poly.floordiv(start, s)
-        found.append(o)
-        tests += [ir.compare("eq", poly.mod(start, s), 0), ir.compare("ge", start, 0), ir.compare("lt", o, n)]
-    return tuple(found), ir.both(*tests)
+def taps(operation: str, extents: Sequence[Any], body: Callable[..., E]) -> E:
+    """`ir.fold` over extents of which many are 1: those have no loop."""
+    def filled(*ks: Any) -> E:
+        rest = iter(ks)
+        return body(*(0 if is_one(n) else next(rest) for n in extents))
+    return ir.fold(operation, [n for n in extents if not is_one(n)], filled)
+
+
+Reader = Callable[[Sequence[Any]], tuple[tuple, tuple, E]]
+
+
+def readers(q: Sequence[Any], kernel: Sequence[Any], windows: Sequence[Any], stride: Sequence[int],
+            padding: Pairs, dilation: Sequence[int]) -> tuple[list, Reader]:
+    """Which windows read input position q: how many may, per axis, and a function of j that gives the j-th.
+
+    It returns the window, the kernel position it reads q as, and the condition that there is such a window.
+    """
+    counts = [poly.ceildiv(n, s) if d == 1 else n for n, s, d in zip(kernel, stride, dilation)]
+
+    def reader(j: Sequence[Any]) -> tuple[tuple, tuple, E]:
+        found, places, tests = [], [], []
+        for a, b, size, n, s, (before, _), d in zip(q, j, kernel, windows, stride, padding, dilation):
+            if d == 1:
+                # positions s apart are read by one window after another, so none but these is tried
+                o, k = poly.floordiv(a + before, s) - b, poly.mod(a + before, s) + b * s
+                tests += [ir.compare("lt", k, size), ir.compare("ge", o, 0)]
+            else:
+                start = a + before - b * d
+                o, k = poly.floordiv(start, s), b
+                tests += [ir.compare("eq", poly.mod(start, s), 0), ir.compare("ge", start, 0)]
+            tests.append(ir.compare("lt", o, n))
+            found.append(o)
+            places.append(k)
+        return tuple(found), tuple(places), ir.both(*tests)
+    return counts, reader
 
 
 # ------------------------------------------------------------------------------------------ in NumPy
