@@ -15,7 +15,7 @@ from symgrad.backends.cpu.templates import (ITEM_BYTES, Epilogue, Target, Templa
                                             round_up, sum_text)
 from symgrad.backends.cpu.templates.conv import Conv, _Axis, _Planes, conv_forward, conv_grad_input
 
-__all__ = ["winograd_forward", "winograd_grad_input", "winograd_possible"]
+__all__ = ["choose_conv", "winograd_forward", "winograd_grad_input", "winograd_possible"]
 
 
 def winograd_possible(problem: Conv, *, grad_input: bool = False) -> bool:
@@ -196,3 +196,43 @@ def _emit_products(out: Writer, dtype: str, filters: _Filters, block: _Block, bu
             out.add(f"{mk}(advance({v}, {sum_text(('q', v_next), 'position')}), "
                     f"advance({u}, {sum_text(('q', u_next), (k, filters.depth))}), "
                     f"advance({t}, {sum_text(('q', t_next), ('k', block.pitch), 'position')}), start, stop)")
+
+
+# Cycles of one transform of a vector of tiles (inputs, outputs) or of a tile of filters; measured on Zen 3.
+_TRANSFORM_CYCLES = {2: (60, 60, 45), 4: (160, 140, 110)}
+
+
+def choose_conv(problem: Conv, epilogue: Epilogue, *, grad_input: bool = False, allow_winograd: bool = True,
+                largest_tile: int = 4, target: Target | None = None) -> TemplateText:
+    """The text of the forward convolution, or of its gradient to the input, in the form estimated to be the fastest.
+
+    `largest_tile` is the largest m of F(m x m, 3 x 3) whose rounding error is acceptable.
+    """
+    target = target or host_target()
+    times = {0: _direct_cycles(problem, grad_input, target)}
+    if allow_winograd and winograd_possible(problem, grad_input=grad_input):
+        times |= {m: _winograd_cycles(problem, grad_input, m, target) for m in (2, 4) if m <= largest_tile}
+    m = min(times, key=times.__getitem__)
+    if m == 0:
+        return (conv_grad_input if grad_input else conv_forward)(problem, epilogue, target=target)
+    return (winograd_grad_input if grad_input else winograd_forward)(problem, epilogue, m, target=target)
+
+
+def _direct_cycles(c: Conv, grad_input: bool, target: Target) -> float:
+    depth, count, shape = (c.k, c.c, (c.h, c.w)) if grad_input else (c.c, c.k, (c.p, c.q))
+    positions = c.n * shape[0] * round_up(shape[1] + 1, 2)
+    return depth / c.groups * count * c.r * c.s * positions / (2 * target.lanes(c.dtype)) / 0.85
+
+
+def _winograd_cycles(c: Conv, grad_input: bool, m: int, target: Target) -> float:
+    depth, count, shape = (c.k, c.c, (c.h, c.w)) if grad_input else (c.c, c.k, (c.p, c.q))
+    lanes, high, wide = target.lanes(c.dtype), -(-shape[0] // m), -(-shape[1] // m)
+    filters = _Filters("", count, depth, 0, 0, ())
+    block = _choose_block(filters, c.n, high, wide, m, ITEM_BYTES[c.dtype], lanes, target)
+    rounds = -(-high // block.rows) * -(-c.n // block.images)
+    inputs, outputs, weights = _TRANSFORM_CYCLES[m]
+    vectors = c.n * high * -(-wide // lanes)
+    products = rounds * (m + 2) ** 2 * depth * round_up(count, block.tile[0]) * block.pitch / (2 * lanes)
+    far = 1 + depth / 1024              # the deeper, the more the products wait for the outer caches
+    return (products * far / 0.9 + vectors * (depth * inputs + count * outputs)
+            + -(-count // block.tile[0]) * depth * weights)
