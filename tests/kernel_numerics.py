@@ -1,4 +1,4 @@
-"""What tests of kernels share: values worth trying, distances in units of the last place, and a way to run scalars."""
+"""What tests of kernels share: values worth trying, distances in ulps, and a way to run scalar functions."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ import numpy as np
 
 from symgrad.backends.cpu import scalars, toolchain
 
-SPECIAL_FLOATS = (0.0, -0.0, 1.0, -1.0, 0.5, -0.5, 2.0, -2.0, 3.0, -3.0, np.inf, -np.inf, np.nan, 1e-5, -1e-5, 1.5, 2.5, -2.5)
+SPECIAL_FLOATS = (0.0, -0.0, 1.0, -1.0, 0.5, -0.5, 2.0, -2.0, 3.0, -3.0, np.inf, -np.inf, np.nan, 1e-5, -1e-5,
+                  1.5, 2.5, -2.5)
 
 
 def values(dtype: str, rng: np.random.Generator, count: int = 1500) -> np.ndarray:
     """Special values, extremes and random ones over the whole range of a dtype, mostly near the middle."""
     kind = np.dtype(dtype)
-    if kind == bool:
+    if kind.kind == "b":
         return rng.random(count) < 0.5
     if kind.kind in "iu":
         lowest, highest = np.iinfo(dtype).min, np.iinfo(dtype).max
@@ -24,17 +25,21 @@ def values(dtype: str, rng: np.random.Generator, count: int = 1500) -> np.ndarra
         small = rng.integers(-9 if lowest else 0, 10, count // 2).astype(dtype)
         return rng.permutation(np.concatenate([np.array(special, dtype), wide, small]))
     limits = np.finfo(dtype)
-    extremes = [limits.max, -limits.max, limits.tiny, -limits.tiny, limits.smallest_subnormal, -limits.smallest_subnormal]
+    extremes = [limits.max, -limits.max, limits.tiny, -limits.tiny, limits.smallest_subnormal,
+                -limits.smallest_subnormal]
     decades = 37 if dtype == "float32" else 300
-    random = [rng.normal(size=count), rng.normal(size=count) * 20, rng.uniform(-120, 120, count), 1 + rng.normal(size=count) / 50,
+    random = [rng.normal(size=count), rng.normal(size=count) * 20, rng.uniform(-120, 120, count),
+              1 + rng.normal(size=count) / 50,
               10.0 ** rng.uniform(-decades, decades, count) * rng.choice([-1, 1], count)]
-    return rng.permutation(np.concatenate([np.array([*SPECIAL_FLOATS, *extremes], dtype), *(r.astype(dtype) for r in random)]))
+    return rng.permutation(np.concatenate([np.array([*SPECIAL_FLOATS, *extremes], dtype),
+                                           *(r.astype(dtype) for r in random)]))
 
 
 def pairs(dtype: str, rng: np.random.Generator, count: int = 1500) -> tuple[np.ndarray, np.ndarray]:
     """Operands for a function of two: independent values, and every special value with every other."""
     first, second = values(dtype, rng, count), values(dtype, rng, count)
-    corner = np.unique(np.array(SPECIAL_FLOATS, dtype)) if np.dtype(dtype).kind == "f" else np.unique(first)[:: max(1, first.size // 40)]
+    is_float = np.dtype(dtype).kind == "f"
+    corner = np.unique(np.array(SPECIAL_FLOATS, dtype) if is_float else first[:: max(1, first.size // 40)])
     a, b = np.meshgrid(corner, corner)
     return np.concatenate([first, a.ravel()]), np.concatenate([second, b.ravel()])
 
@@ -42,8 +47,8 @@ def pairs(dtype: str, rng: np.random.Generator, count: int = 1500) -> tuple[np.n
 def ulps_apart(got: np.ndarray, exact: np.ndarray) -> np.ndarray:
     """The distance of each result from the exact value, in units of the last place of the result's dtype.
 
-    `exact` is wider than `got`. Infinite where one is NaN and the other is not, or where a zero has the wrong sign
-    while the rounded exact value is a zero too.
+    `exact` is wider than `got`. Infinite where one is NaN and the other is not, or where a zero has the wrong
+    sign while the rounded exact value is a zero too.
     """
     with np.errstate(all="ignore"):
         nearest = exact.astype(got.dtype)
@@ -61,7 +66,7 @@ def call(address: int, table: Sequence[np.ndarray | int]) -> None:
 
 
 def run_scalars(names: Sequence[str], *operands: np.ndarray) -> dict[str, np.ndarray]:
-    """Each scalar function applied to the operands it takes, all compiled as one kernel; functions differ in arity at will."""
+    """Each scalar function applied to as many of the operands as it takes, all compiled as one kernel."""
     table: list = [operands[0].size]
     lines = ["def kernel(args):", "    n0 = size(args, 0)"]
     bound: dict[tuple[int, str], str] = {}
@@ -74,6 +79,7 @@ def run_scalars(names: Sequence[str], *operands: np.ndarray) -> dict[str, np.nda
 
     for name in names:
         function = scalars.scalar(name)
+        assert function is not None, name
         arguments = []
         for k, dtype in enumerate(function.arguments):
             if (k, dtype) not in bound:

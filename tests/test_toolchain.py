@@ -1,4 +1,4 @@
-"""Kernel text to machine code: pointers, errors, the cache on disk, programs, the argument binder, plain Python."""
+"""Kernel text to machine code: kernels, errors, the cache on disk, programs, the binder, plain Python."""
 
 import os
 import subprocess
@@ -61,13 +61,15 @@ def test_a_kernel_runs():
 def test_kernels_compile_together_and_one_broken_one_is_named():
     texts = [(DOUBLE + f"# number {k}\n", f"number{k}") for k in range(5)]
     kernels = toolchain.compile_texts([*texts, texts[0]])
-    assert [k.name for k in kernels] == [*(f"number{k}" for k in range(5)), "number0"] and kernels[0] is kernels[5]
+    assert [k.name for k in kernels[:5]] == [f"number{k}" for k in range(5)]
+    assert kernels[5] is kernels[0]
     for kernel in kernels:
         x, y = np.arange(9, dtype=np.float32), np.zeros(9, np.float32)
         call(kernel.address, [x, y, 9])
         np.testing.assert_array_equal(y, 2 * x)
     with pytest.raises(CompileError, match="kernel 'wrong'"):
-        toolchain.compile_texts([(DOUBLE + "# fine\n", "fine"), (DOUBLE.replace("p0[i0]", "p0[n1]"), "wrong")])
+        toolchain.compile_texts([(DOUBLE + "# fine\n", "fine"),
+                                 (DOUBLE.replace("p0[i0]", "p0[n1]"), "wrong")])
 
 
 def test_the_same_text_is_the_same_kernel():
@@ -92,7 +94,8 @@ def test_reductions_vectorise_and_keep_nan(dtype, name):
             f"    total = lit_{dtype}({start})\n    for i0 in range(size(args, 2)):\n"
             f"        total = {name}_{dtype}(total, p0[i0])\n    p1[0] = total\n")
     assert "vector.body" in toolchain.assembly(text)[0]
-    numpy_function = {"acc_add": np.sum, "acc_mul": np.prod, "acc_maximum": np.max, "acc_minimum": np.min}[name]
+    numpy_function = {"acc_add": np.sum, "acc_mul": np.prod, "acc_maximum": np.max,
+                      "acc_minimum": np.min}[name]
     x = np.random.default_rng(1).uniform(0.9, 1.1, 1003).astype(dtype)
     for poison in (None, 0, 500, 1002):
         if poison is not None:
@@ -107,7 +110,8 @@ def test_reductions_vectorise_and_keep_nan(dtype, name):
 @both
 @pytest.mark.parametrize("dtype", ["float32", "float64", "int8", "uint64", "bool"])
 def test_pointers_of_each_width_move_and_store(dtype):
-    text = (f"def kernel(args):\n    p0 = ptr_{dtype}(args, 0)\n    p1 = advance(ptr_{dtype}(args, 1), size(args, 2))\n"
+    text = (f"def kernel(args):\n    p0 = ptr_{dtype}(args, 0)\n"
+            f"    p1 = advance(ptr_{dtype}(args, 1), size(args, 2))\n"
             f"    for i0 in range(3, 40, 4):\n        q = advance(p0, i0)\n        p1[i0 - 3] = q[1]\n"
             f"        p1[i0 - 2] = lit_{dtype}({'True' if dtype == 'bool' else '7'})\n")
     x = values(dtype, np.random.default_rng(3))[:64].copy()
@@ -156,13 +160,16 @@ def kernel(args):
 
 @both
 @pytest.mark.parametrize("dtype, written, expected", [
-    ("float32", "0.1", np.float32(0.1)), ("float32", '"nan"', np.float32("nan")), ("float32", "1e-45", np.float32(1e-45)),
-    ("float64", '"-inf"', -np.inf), ("float64", "-0.0", -0.0), ("float64", "1e308", 1e308), ("int8", "-128", -128),
+    ("float32", "0.1", np.float32(0.1)), ("float32", '"nan"', np.float32("nan")),
+    ("float32", "1e-45", np.float32(1e-45)),
+    ("float64", '"-inf"', -np.inf), ("float64", "-0.0", -0.0), ("float64", "1e308", 1e308),
+    ("int8", "-128", -128),
     ("int64", "-9223372036854775808", -2 ** 63), ("uint64", "18446744073709551615", 2 ** 64 - 1),
     ("bool", "True", True), ("bool", "False", False)])
 def test_literals_are_rounded_once(dtype, written, expected):
     text = f"def kernel(args):\n    p0 = ptr_{dtype}(args, 0)\n    p0[0] = lit_{dtype}({written})\n"
-    for run in (lambda out: call(toolchain.compile_text(text).address, [out]), lambda out: run_text(text, [out])):
+    for run in (lambda out: call(toolchain.compile_text(text).address, [out]),
+                lambda out: run_text(text, [out])):
         out = np.zeros(1, dtype)
         run(out)
         np.testing.assert_array_equal(out[0], np.dtype(dtype).type(expected))
@@ -175,10 +182,10 @@ def test_literals_are_rounded_once(dtype, written, expected):
 @pytest.mark.parametrize("body, cause, line", [
     ("p0[0] = exp_float64(p0[0])", "exp_float64: takes (float64), not (float32)", 3),
     ("p0[0] = expp_float32(p0[0])", "did you mean 'exp_float32'", None),
-    ("p0[0] = lit_float64(1.0)", "setitem(Ptr(float32, 0)|cannot store float64 through a pointer to float32", 3),
+    ("p0[0] = lit_float64(1.0)", "setitem(Ptr(float32, 0)|cannot store float64 through", 3),
     ("p0[0] = ptr_float32(args, size(args, 1))[0]", "the slot of an argument is a literal integer", 3),
     ("p0[0] = = 1", "invalid syntax", 3),
-    ("p0[0] = undefined_name", "'undefined_name', which does not exist|'undefined_name' before it has a value", None)])
+    ("p0[0] = no_such", "'no_such', which does not exist|'no_such' before it has a value", None)])
 def test_a_broken_kernel_says_what_and_where(body, cause, line):
     text = f"def kernel(args):\n    p0 = ptr_float32(args, 0)\n    {body}\n"
     with pytest.raises(CompileError) as caught:
@@ -207,13 +214,15 @@ def test_the_cache_is_private(tmp_path):
     cache = ObjectCache(tmp_path / "kernels")
     cache.store(KEY, b"code")
     path = tmp_path / "kernels" / "ab" / f"{KEY}.o"
-    assert [p.stat().st_mode & 0o777 for p in (path.parent.parent, path.parent, path)] == [0o700, 0o700, 0o600]
+    assert [p.stat().st_mode & 0o777 for p in (path.parent.parent, path.parent, path)] == [0o700, 0o700,
+                                                                                           0o600]
     path.chmod(0o666)
     with pytest.warns(CacheWarning, match="others may write"):
         assert cache.load(KEY) is None
 
 
-@pytest.mark.parametrize("harm", [lambda b: b[:-1], lambda b: b[:40] + bytes([b[40] ^ 1]) + b[41:], lambda b: b"", lambda b: b + b"x"],
+@pytest.mark.parametrize("harm", [lambda b: b[:-1], lambda b: b[:40] + bytes([b[40] ^ 1]) + b[41:],
+                                  lambda b: b"", lambda b: b + b"x"],
                          ids=["cut", "flipped", "emptied", "grown"])
 def test_a_damaged_object_is_dropped(tmp_path, harm):
     cache = ObjectCache(tmp_path)
@@ -273,9 +282,10 @@ print(kernel.cached, "numba" in sys.modules, y.tolist())
 
 
 def test_a_second_process_needs_no_numba(tmp_path, front_end):
-    text = DOUBLE.replace("* lit_float32(2.0)", "+ digamma_float32(lgamma_of(p0[i0]))").replace("lgamma_of", "gammaln_float32")
+    text = DOUBLE.replace("* lit_float32(2.0)", "+ digamma_float32(gammaln_float32(p0[i0]))")
     environment = os.environ | {"SYMGRAD_CACHE_DIR": str(tmp_path), "SYMGRAD_FRONT_END": front_end}
-    lines = [subprocess.run([sys.executable, "-c", WARM % text], env=environment, capture_output=True, text=True, check=True).stdout
+    command = [sys.executable, "-c", WARM % text]
+    lines = [subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
              for _ in range(2)]
     assert lines[0].startswith(f"False {front_end == 'numba'}") and lines[1].startswith("True False")
     assert lines[0].split("[")[1] == lines[1].split("[")[1]
@@ -316,7 +326,7 @@ class Memory:
     """Cells of memory and argument tables that stay alive as long as this object."""
 
     def __init__(self) -> None:
-        self.alive = []
+        self.alive: list[np.ndarray] = []
 
     def cell(self, value, dtype=np.int64) -> np.ndarray:
         self.alive.append(np.array([value], dtype))
@@ -341,7 +351,8 @@ def test_programs_branch_loop_and_stop(taken):
     three, four = memory.cell(3), memory.cell(4)
     program = assemble([
         Branch(at(condition), (memory.call(APPEND, log, three),), (memory.call(APPEND, log, four),)),
-        Loop(at(count), at(counter), (memory.call(APPEND, log, counter), memory.call(AT_LEAST_TWO, counter, stop)), at(stop)),
+        Loop(at(count), at(counter), (memory.call(APPEND, log, counter),
+                                      memory.call(AT_LEAST_TWO, counter, stop)), at(stop)),
         Loop(at(inner), at(memory.cell(0)), (Branch(at(stop), (memory.call(APPEND, log, three),)),)),
         Branch(at(condition), ()),
     ])
@@ -397,10 +408,12 @@ def test_good_arguments_reach_their_slots(bound):
 
 @pytest.mark.parametrize("position, wrong", [
     (0, np.zeros((2, 3))), (0, np.zeros((3, 3), np.float32)), (0, np.zeros((2, 3, 1), np.float32)),
-    (0, np.zeros((3, 2), np.float32).T), (0, np.zeros((2, 6), np.float32)[:, ::2]), (0, [[1.0, 2.0, 3.0]] * 2), (0, None),
+    (0, np.zeros((3, 2), np.float32).T), (0, np.zeros((2, 6), np.float32)[:, ::2]),
+    (0, [[1.0, 2.0, 3.0]] * 2), (0, None),
     (0, np.zeros((2, 3), ">f4")), (0, np.zeros((2, 3), np.float32).view(np.matrix)),
     (0, np.frombuffer(bytes(25), np.uint8)[1:].view(np.float32).reshape(2, 3)),
-    (1, np.zeros(4, np.int64)), (1, np.zeros(3, np.uint64)), (1, np.zeros(3, "M8[s]")), (2, np.zeros(1, bool)), (2, True)])
+    (1, np.zeros(4, np.int64)), (1, np.zeros(3, np.uint64)), (1, np.zeros(3, "M8[s]")),
+    (2, np.zeros(1, bool)), (2, True)])
 def test_an_argument_that_does_not_fit_is_named(bound, position, wrong):
     arguments = [np.zeros((2, 3), np.float32), np.zeros(3, np.int64), np.array(True)]
     arguments[position] = wrong
@@ -449,7 +462,7 @@ def test_an_entry_lets_other_threads_run_and_refuses_a_second_caller():
     thread = threading.Thread(target=lambda: answers.append(entry.call()))
     thread.start()
     seen = set()
-    while thread.is_alive():                                  # runs only because the driver lets go of Python's lock
+    while thread.is_alive():                                # for the driver lets go of Python's lock
         seen.add(entry.call())
         if driver.BUSY in seen:
             break
@@ -470,7 +483,8 @@ def test_plain_python_runs_the_same_text():
 
 
 @pytest.mark.parametrize("body, error", [
-    ("p0[-1] = lit_float32(1)", IndexError), ("p0[9] = lit_float32(1)", IndexError), ("p0[0] = lit_float64(1)", TypeError),
+    ("p0[-1] = lit_float32(1)", IndexError), ("p0[9] = lit_float32(1)", IndexError),
+    ("p0[0] = lit_float64(1)", TypeError),
     ("p0[0] = exp_float64(p0[0])", TypeError), ("p0[0] = no_such_float32(p0[0])", NameError),
     ("advance(p0, -1)", IndexError)])
 def test_plain_python_is_strict(body, error):

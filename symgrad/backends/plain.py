@@ -1,7 +1,8 @@
 """Kernel text run by Python itself: the same words over NumPy scalars, slow and with tracebacks one can read.
 
-Pointers are flat NumPy arrays that refuse negative indices, `advance` is a slice, and every scalar function checks the
-dtypes it is given. The functions are NumPy's own or plain `math`, so they share nothing with the compiled ones.
+Pointers are flat NumPy arrays that refuse negative indices, `advance` is a slice, and every scalar function
+checks the dtypes it is given. The functions are NumPy's own or plain `math`, so they share nothing with the
+compiled ones.
 """
 
 from __future__ import annotations
@@ -60,14 +61,16 @@ def scalar(name: str) -> Callable | None:
     function = FUNCTIONS.get(base)
     if function is None:
         return None
-    return _typed(name, function, None if base == "fma" else (dtype,) * _count(base), "bool" if base in PREDICATES else dtype)
+    return _typed(name, function, None if base == "fma" else (dtype,) * _count(base),
+                  "bool" if base in PREDICATES else dtype)
 
 
 class _Namespace(dict):
     """The globals of a kernel text; names are made as it asks for them."""
 
     def __init__(self) -> None:
-        super().__init__(size=lambda args, slot: int(args[slot]), advance=advance, __builtins__=_Builtins(self))
+        super().__init__(size=lambda args, slot: int(args[slot]), advance=advance,
+                         __builtins__=_Builtins(self))
 
     def find(self, name: str) -> Any:
         if name.startswith("ptr_") and name[4:] in DTYPES:
@@ -92,8 +95,10 @@ class _Builtins(dict):
 @cache
 def _micro_kernels() -> dict[str, Callable]:
     """The factories of micro-kernels that have a plain twin, `plain_<factory>`."""
-    from symgrad.backends.cpu import micro                  # brings in Numba; only kernels with a header come here
-    return {name: getattr(micro, f"plain_{name}") for name in micro.__all__ if hasattr(micro, f"plain_{name}")}
+    # here, for it brings in Numba, and only kernels with a header come this far
+    from symgrad.backends.cpu import micro
+    twins = {name: getattr(micro, f"plain_{name}", None) for name in micro.__all__}
+    return {name: twin for name, twin in twins.items() if twin}
 
 
 def _pointer(dtype: str) -> Callable:
@@ -119,7 +124,7 @@ def _cast(x: Any, dtype: str) -> Any:
 
 
 def _typed(name: str, function: Callable, wanted: tuple[str, ...] | None, result: str) -> Callable:
-    """`function` with its operand dtypes checked, its result dtype fixed and NumPy's floating-point warnings off."""
+    """`function` with operand dtypes checked, the result's dtype fixed and floating-point warnings off."""
     def call(*operands):
         found = tuple(np.asarray(x).dtype.name for x in operands)
         if wanted is not None and found != wanted:
@@ -151,7 +156,7 @@ def gammaln(x: float) -> float:
 
 
 def digamma(x: float) -> float:
-    """The logarithmic derivative of gamma. Recurrence, reflection and the asymptotic series: Abramowitz and Stegun 6.3."""
+    """The derivative of log(gamma(x)) by recurrence, reflection and series: Abramowitz and Stegun 6.3."""
     if x == 0:
         return -math.copysign(math.inf, x)
     if x < 0:
@@ -191,7 +196,7 @@ def _softplus(x):
 
 
 def _fma(a, b, c):
-    """a * b + c with one rounding: float32 products are exact in float64, float64 ones in long double, nearly."""
+    """a * b + c rounded once: float32 products are exact in float64, float64 ones nearly in long double."""
     wide = np.float64 if a.dtype == np.float32 else np.longdouble
     return (wide(a) * wide(b) + wide(c)).astype(a.dtype)
 
@@ -209,25 +214,31 @@ def _remainder_of(numpy_function: Callable) -> Callable:
 
 
 FUNCTIONS: dict[str, Callable] = {
-    "add": np.add, "sub": np.subtract, "mul": np.multiply, "div": np.divide, "neg": np.negative, "abs": np.abs,
+    "add": np.add, "sub": np.subtract, "mul": np.multiply, "div": np.divide, "neg": np.negative,
+    "abs": np.abs,
     "sign": np.sign, "floordiv": _remainder_of(np.floor_divide), "mod": _remainder_of(np.mod),
     "fmod": _remainder_of(np.fmod), "pow": _integer_power, "maximum": np.maximum, "minimum": np.minimum,
     "fmax": np.fmax, "fmin": np.fmin, "acc_add": np.add, "acc_mul": np.multiply, "acc_maximum": np.maximum,
     "acc_minimum": np.minimum, "fma": _fma, "copysign": np.copysign, "nextafter": np.nextafter,
     "heaviside": np.heaviside, "arctan2": np.arctan2, "hypot": np.hypot, "logaddexp": np.logaddexp,
     "logaddexp2": np.logaddexp2, "sigmoid": _sigmoid, "softplus": _softplus,
-    "erf": _through_float64(math.erf), "erfc": _through_float64(math.erfc), "gammaln": _through_float64(gammaln),
+    "erf": _through_float64(math.erf), "erfc": _through_float64(math.erfc),
+    "gammaln": _through_float64(gammaln),
     "digamma": _through_float64(digamma), "trigamma": _through_float64(trigamma),
     **{name: getattr(np, name) for name in (
-        "exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "sqrt", "cbrt", "sin", "cos", "tan", "arcsin",
-        "arccos", "arctan", "sinh", "cosh", "tanh", "arcsinh", "arccosh", "arctanh", "floor", "ceil", "trunc", "rint",
+        "exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "sqrt", "cbrt", "sin", "cos", "tan",
+        "arcsin",
+        "arccos", "arctan", "sinh", "cosh", "tanh", "arcsinh", "arccosh", "arctanh", "floor", "ceil", "trunc",
+        "rint",
         "gcd", "lcm", "isnan", "isinf", "isfinite", "signbit")},
     "bitand": np.bitwise_and, "bitor": np.bitwise_or, "bitxor": np.bitwise_xor, "bitnot": np.invert,
     "shl": np.left_shift, "shr": np.right_shift,
-    "eq": np.equal, "ne": np.not_equal, "lt": np.less, "le": np.less_equal, "gt": np.greater, "ge": np.greater_equal,
+    "eq": np.equal, "ne": np.not_equal, "lt": np.less, "le": np.less_equal, "gt": np.greater,
+    "ge": np.greater_equal,
     "logand": np.logical_and, "logor": np.logical_or, "logxor": np.logical_xor, "lognot": np.logical_not,
 }
-PREDICATES = frozenset(("eq", "ne", "lt", "le", "gt", "ge", "isnan", "isinf", "isfinite", "signbit", "logand", "logor",
+PREDICATES = frozenset(("eq", "ne", "lt", "le", "gt", "ge", "isnan", "isinf", "isfinite", "signbit", "logand",
+                        "logor",
                         "logxor", "lognot"))
 
 

@@ -1,15 +1,18 @@
-"""The native driver: checks and binds NumPy arguments, then runs a plan, in one call of well under a microsecond.
+"""The native driver: checks and binds NumPy arguments and runs a plan, in a fraction of a microsecond.
 
 A plan is data, an array of int64 words that one small interpreter runs without Python's lock:
 
-    item = CALL function table | BRANCH condition n_then n_else item* item* | LOOP count n counter stop item* | END
+    item = CALL function table | BRANCH condition n_then n_else item* item*
+         | LOOP count n counter stop item* | END
 
-`function` is the address of `void (int64_t *)` and `table` its argument table. `condition` and `stop` are addresses of
-bools; `count` and `counter` are addresses of int64. n, n_then and n_else count words. A loop writes 0, 1, ... to its
-counter before each turn, leaves the number of turns there, and ends early after a turn that set `stop` (0: none).
+`function` is the address of `void (int64_t *)` and `table` its argument table. `condition` and `stop` are
+addresses of bools; `count` and `counter` are addresses of int64. n, n_then and n_else count words. A loop
+writes 0, 1, ... to its counter before each turn, leaves the number of turns there, and ends early after a
+turn that set `stop` (0: none).
 
-A binding says what one argument must be and where its address goes: it is checked natively, in the memory of the array
-object. Where that memory does not look as expected (another interpreter, another NumPy) a Python path does the same.
+A binding says what one argument must be and where its address goes: it is checked natively, in the memory of
+the array object. Where that memory does not look as expected (another interpreter, another NumPy) a Python
+path does the same.
 """
 
 from __future__ import annotations
@@ -69,7 +72,7 @@ class Branch:
 
 @dataclass(frozen=True)
 class Loop:
-    """Run `body` as often as the int64 at `count` says, with the turn's number at `counter`; until `stop`, if given."""
+    """Run `body` as often as the int64 at `count` says, its turn at `counter`; until `stop`, if given."""
 
     count: int
     counter: int
@@ -100,8 +103,8 @@ class Binding:
     """What one argument must be, and where what is found goes.
 
     shape: a size, or None for any, per axis. slots: addresses that receive the data pointer. sizes: pairs
-    (axis, address) that receive the size of an axis. equal: pairs (axis, address) of int64 that the size must equal,
-    checked after the sizes of earlier arguments are stored.
+    (axis, address) that receive the size of an axis. equal: pairs (axis, address) of int64 that the size must
+    equal, checked after the sizes of earlier arguments are stored.
     """
 
     dtype: str
@@ -119,11 +122,12 @@ class Binding:
         return [len(body) + 1, *body]
 
     def accepts(self, value: Any) -> bool:
-        """Whether `value` is what this binding wants, sizes in `equal` included; the Python road to the same answer."""
+        """Whether `value` is what this binding wants, by Python's road to the native answer."""
         if type(value) is not np.ndarray or value.dtype != np.dtype(self.dtype):
             return False
-        fits = value.ndim == len(self.shape) and all(want in (None, size) for want, size in zip(self.shape, value.shape))
-        return (fits and value.flags.c_contiguous and value.flags.aligned
+        sizes_fit = all(want in (None, size) for want, size in zip(self.shape, value.shape))
+        flags = value.flags
+        return (value.ndim == len(self.shape) and sizes_fit and flags.c_contiguous and flags.aligned
                 and all(value.shape[axis] == _int64(address).value for axis, address in self.equal))
 
     def store(self, value: np.ndarray) -> None:
@@ -140,14 +144,15 @@ def _int64(address: int) -> ctypes.c_int64:
 
 def specification(bindings: Sequence[Binding]) -> np.ndarray:
     """The bindings of all arguments as int64 words for `bind`; keep it alive as long as it may be used."""
-    return np.array([id(np.ndarray), len(bindings), *(word for b in bindings for word in b.words())], np.int64)
+    return np.array([id(np.ndarray), len(bindings), *(word for b in bindings for word in b.words())],
+                    np.int64)
 
 
 def bind(arguments: tuple, spec: np.ndarray) -> int:
     """0 after storing every argument where it goes, or 1 + the index of the first that does not fit.
 
-    A wrong number of arguments gives 1 + the smaller of the two numbers. Arguments before the bad one are stored.
-    Only for layouts that `layout_is_known()`; `Entry` chooses by itself.
+    A wrong number of arguments gives 1 + the smaller of the two numbers. Arguments before the bad one are
+    stored. Only for layouts that `layout_is_known()`; `Entry` chooses by itself.
     """
     return _native_bind()(arguments, spec.ctypes.data)
 
@@ -160,8 +165,8 @@ def run(program: np.ndarray) -> None:
 class Entry:
     """A compiled function's way in: `call(*arguments)` binds and runs, and says how that went.
 
-    It returns 0 after running, 1 + the index of the first argument that does not fit (nothing has run), or BUSY if
-    another thread is inside. `native` says whether the native binder is in use.
+    It returns 0 after running, 1 + the index of the first argument that does not fit (nothing has run), or
+    BUSY if another thread is inside. `native` says whether the native binder is in use.
     """
 
     def __init__(self, bindings: Sequence[Binding], program: np.ndarray) -> None:
@@ -277,7 +282,7 @@ define void @symgrad_run(ptr %program) nounwind {
   ret void
 }
 
-; Check and store %given arguments against a specification: 0, or 1 + the index of the first that does not fit.
+; Check and store %given arguments: 0, or 1 + the index of the first that does not fit the specification.
 define i64 @symgrad_store(ptr %arguments, i64 %given, ptr %spec) nounwind {
 entry:
   %array_type = load i64, ptr %spec
@@ -484,8 +489,8 @@ def _native_run() -> Callable[[int], None]:
 @cache
 def _native_bind() -> Callable[[tuple, int], int]:
     if not layout_is_known():
-        raise BackendError("the native binder does not know how this interpreter and NumPy lay out their objects; "
-                           "Entry binds in Python instead")
+        raise BackendError("the native binder does not know how this interpreter and NumPy lay out their "
+                           "objects; Entry binds in Python instead")
     kind = ctypes.PYFUNCTYPE(ctypes.c_int64, ctypes.py_object, ctypes.c_void_p)
     return kind(_addresses()["symgrad_bind"])
 
@@ -495,7 +500,8 @@ def _native_bind() -> Callable[[tuple, int], int]:
 class _MethodDef(ctypes.Structure):
     """PyMethodDef of Include/methodobject.h."""
 
-    _fields_ = [("name", ctypes.c_char_p), ("function", ctypes.c_void_p), ("flags", ctypes.c_int), ("doc", ctypes.c_char_p)]
+    _fields_ = [("name", ctypes.c_char_p), ("function", ctypes.c_void_p), ("flags", ctypes.c_int),
+                ("doc", ctypes.c_char_p)]
 
 
 METH_FASTCALL = 0x0080
@@ -507,7 +513,7 @@ def _method() -> _MethodDef:
 
 
 def _builtin(state: np.ndarray, keep: tuple) -> Callable[..., int]:
-    """A built-in function over `state`: called straight by the interpreter, without ctypes' half a microsecond.
+    """A built-in function over `state`, which the interpreter calls without ctypes' half a microsecond.
 
     Its `__module__`, which is any object, keeps the memory it uses alive.
     """
@@ -520,10 +526,11 @@ def _builtin(state: np.ndarray, keep: tuple) -> Callable[..., int]:
 
 @cache
 def layout_is_known() -> bool:
-    """Whether arrays, tuples and bytes lie in memory as the native code expects, found out on live objects."""
+    """Whether arrays, tuples and bytes lie in memory as the native code expects, seen on live objects."""
     if ctypes.sizeof(ctypes.c_void_p) != 8:
         return False
-    samples = [np.zeros((2, 3), np.float32), np.zeros(5, np.int64)[1:], np.array(True), np.zeros((4, 3), ">f8"),
+    samples = [np.zeros((2, 3), np.float32), np.zeros(5, np.int64)[1:], np.array(True),
+               np.zeros((4, 3), ">f8"),
                np.zeros((2, 0, 3), np.uint16), np.asfortranarray(np.zeros((3, 4))), np.arange(6)[::2]]
     content = b"symgrad!"
     return (all(map(_lies_as_expected, samples))
@@ -532,7 +539,7 @@ def layout_is_known() -> bool:
             and ctypes.c_int64.from_address(id(samples_tuple) + 24).value == id(samples[0]))
 
 
-def _lies_as_expected(array: np.ndarray) -> bool:
+def _lies_as_expected(array: Any) -> bool:
     base, description = id(array), id(array.dtype)
     word = lambda offset: ctypes.c_int64.from_address(base + offset).value
     sizes = tuple((ctypes.c_int64 * array.ndim).from_address(word(SIZES))) if array.ndim else ()

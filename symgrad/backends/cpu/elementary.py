@@ -1,8 +1,8 @@
-"""Elementary functions as branch-free polynomials over `Value`, so that a loop calling them becomes pure SIMD code.
+"""Elementary functions as branch-free polynomials, so that a loop calling them becomes pure SIMD code.
 
-Each works in float32 and float64 through the same text, with the constants of its dtype. Polynomials that name no
-source were fitted by interpolation at Chebyshev nodes in 50-digit arithmetic. NaN, infinities, signed zeros and
-subnormal results follow C99; errors stay below about 4 units in the last place.
+Each works in float32 and float64 through the same text, with the constants of its dtype. Polynomials that
+name no source were fitted by interpolation at Chebyshev nodes in 50-digit arithmetic. NaN, infinities, signed
+zeros and subnormal results follow C99; errors stay below about 4 units in the last place.
 """
 
 from __future__ import annotations
@@ -25,19 +25,24 @@ EXP_TAIL = {
     "float32": (0.5, 0.1666666716337204, 0.04166646674275398, 0.00833331048488617, 0.0013933649752289057,
                 0.00019890991097781807),
     "float64": (0.5, 0.16666666666666669, 0.04166666666662413, 0.008333333333330062, 0.0013888888917213717,
-                0.00019841269863053618, 2.4801521295954376e-05, 2.7557268459997064e-06, 2.7620088445409746e-07,
+                0.00019841269863053618, 2.4801521295954376e-05, 2.7557268459997064e-06,
+                2.7620088445409746e-07,
                 2.510038549551032e-08),
 }
 # (log(1 + z) - z + z**2 / 2) / z**3 on sqrt(1/2) - 1 <= z <= sqrt(2) - 1
-LOG_TAIL = (0.3333333134651184, -0.2499999701976776, 0.20000715553760529, -0.1666780263185501, 0.14249040186405182,
+LOG_TAIL = (0.3333333134651184, -0.2499999701976776, 0.20000715553760529, -0.1666780263185501,
+            0.14249040186405182,
             -0.12425654381513596, 0.11685580015182495, -0.11480068415403366, 0.06971585005521774)
 # (log((1 + s) / (1 - s)) - 2 s) / s in powers of s**2. Source: Sun Microsystems, fdlibm e_log.c, Lg1 ... Lg7.
-LOG_ATANH = (6.666666666666735130e-01, 3.999999999940941908e-01, 2.857142874366239149e-01, 2.222219843214978396e-01,
+LOG_ATANH = (6.666666666666735130e-01, 3.999999999940941908e-01, 2.857142874366239149e-01,
+             2.222219843214978396e-01,
              1.818357216161805012e-01, 1.531383769920937332e-01, 1.479819860511658591e-01)
 # erf(a) / a - 1 in powers of a**2 on |a| < 1, and log(erfc(t)) on 0.95 <= t <= 4, both for float32
-ERF_NEAR = (0.12837916612625122, -0.3761262595653534, 0.11283594369888306, -0.02685421146452427, 0.005189087241888046,
+ERF_NEAR = (0.12837916612625122, -0.3761262595653534, 0.11283594369888306, -0.02685421146452427,
+            0.005189087241888046,
             -0.000801686430349946, 7.875874871388078e-05)
-ERFC_LOG = (0.00032186624594032764, -1.130241870880127, -0.6318095326423645, -0.1100972443819046, 0.026431642472743988,
+ERFC_LOG = (0.00032186624594032764, -1.130241870880127, -0.6318095326423645, -0.1100972443819046,
+            0.026431642472743988,
             -0.00476350961253047, 0.0005976772517897189, -4.616478690877557e-05, 1.6426789670731523e-06)
 # Beyond these the exponential is 0 or infinite, also in its subnormal range.
 EXP_LIMITS = {"float32": (-104.0, 89.0), "float64": (-746.0, 710.0)}
@@ -68,7 +73,7 @@ def rounded(x: Value) -> Value:
 
 
 def _small_integer(x: Value) -> Value:
-    """An integral float below 2**31 as an integer of its own width; through int32, which every SIMD set converts."""
+    """An integral float below 2**31 as an integer; through int32, which every SIMD set converts."""
     return x.truncated("int32").resized(as_integer(x.dtype))
 
 
@@ -80,7 +85,7 @@ def _power_of_two(exponent: Value, dtype: str) -> Value:
 
 
 def scaled(x: Value, exponent: Value) -> Value:
-    """x * 2**exponent for |exponent| up to twice the normal range; in two steps, so that it over- and underflows gradually."""
+    """x * 2**exponent for |exponent| up to twice the normal range; in two steps, to underflow gradually."""
     half = exponent >> 1
     return x * _power_of_two(half, x.dtype) * _power_of_two(exponent - half, x.dtype)
 
@@ -162,7 +167,8 @@ def log2(x: Value) -> Value:
     m, e = _split(x)
     high, low = _log_mantissa(m)
     # log2(e) = head + tail; head * high is then corrected by what its rounding lost
-    head, tail = (1.4426950216293335, 1.9259629911266175e-08) if x.dtype == "float32" else (LOG2_E, 2.0355273740931033e-17)
+    head, tail = ((1.4426950216293335, 1.9259629911266175e-08) if x.dtype == "float32"
+                  else (LOG2_E, 2.0355273740931033e-17))
     product = high * head
     lost = high.fma(head, -product)
     return _at_log_edges(x, e + (product + low.fma(head, high.fma(tail, lost))))
@@ -241,8 +247,8 @@ ARCSIN_TAIL = (0.16666666337430908, 0.07500094543497424, 0.04459940152851218, 0.
                0.017149238357677253, 0.03369084720283012)
 PI = 3.141592653589793
 HALF_PI = (1.5707963267948966, 6.123233995736766e-17)
-# (from, scale, 1 / scale modulo 2 pi in parts of 29 bits): a float32 from there on is a multiple of 1 / scale, and its
-# multiplier times each part is exact in float64.
+# (from, scale, 1 / scale modulo 2 pi in parts of 29 bits): a float32 from there on is a multiple of 1 /
+# scale, and its multiplier times each part is exact in float64.
 LARGE = (
     (2.0 ** 50, 2.0 ** -27, (-0.8685656264424324, 1.8044342409151426e-10, 4.858463821249879e-18)),
     (2.0 ** 77, 2.0 ** -54, (2.0278995484113693, 5.614124248820573e-09, 4.384721805741282e-18)),
@@ -251,7 +257,7 @@ LARGE = (
 
 
 def _quarter_turns(t: Value) -> tuple[Value, Value]:
-    """(r, n) with t = n pi/2 + r, |r| <= pi/4, for a float64 t below 2**50; exact but for the last bit of r."""
+    """(r, n) with t = n pi/2 + r, |r| <= pi/4, for a float64 t below 2**50; exact to the last bit of r."""
     n = rounded(t * (2.0 / PI))
     # each difference is a multiple of 2**-52 and small, so the first step loses nothing
     r = n.fma(-HALF_PI[1], n.fma(-HALF_PI[0], t))
@@ -259,7 +265,7 @@ def _quarter_turns(t: Value) -> tuple[Value, Value]:
 
 
 def _quadrant(x: Value) -> tuple[Value, Value]:
-    """(r, quadrant as int32) of a float32 x: x = n pi/2 + r with |r| <= pi/4; every finite x is reduced correctly."""
+    """(r, quadrant) of any finite float32 x: x = n pi/2 + r with |r| <= pi/4, and n modulo 4 as int32."""
     wide = x.as_float("float64")
     parts = [wide.lift(1.0), wide.lift(0.0), wide.lift(0.0)]
     scaled_down = wide
@@ -312,7 +318,8 @@ def arctan(x: Value) -> Value:
     t = abs(x)
     steep, flat = t > 2.414213562373095, t <= 0.41421356237309503
     # arctan(t) = pi/2 - arctan(1/t) = pi/4 + arctan((t - 1) / (t + 1))
-    z = steep.choose(t.lift(-1.0), flat.choose(t, t - 1.0)) / steep.choose(t, flat.choose(t.lift(1.0), t + 1.0))
+    z = steep.choose(t.lift(-1.0), flat.choose(t, t - 1.0)) / steep.choose(t,
+                                                                           flat.choose(t.lift(1.0), t + 1.0))
     base = steep.choose(t.lift(PI / 2), flat.choose(t.lift(0.0), PI / 4))
     square = z * z
     return copysign(base + (polynomial(square, ARCTAN_TAIL) * square).fma(z, z), x)
@@ -440,7 +447,7 @@ def _fraction(x: Value) -> Value:
 
 
 def wide_digamma(x: Value) -> Value:
-    """The derivative of log(gamma(x)); infinite at 0, NaN at the other poles. The error is 1e-15 absolute near its roots."""
+    """The derivative of log(gamma(x)), to 1e-15 near its roots; infinite at 0, NaN at the other poles."""
     reflected = x < 0.5
     y = reflected.choose(1.0 - x, x)
     z, total = _shifted(y, lambda t: 1.0 / t)

@@ -1,8 +1,8 @@
-"""Kernel text to LLVM text, by Numba: bytecode to Numba IR, type inference and lowering, with nothing else around.
+"""Kernel text to LLVM text, by Numba: bytecode to Numba IR, type inference and lowering, and nothing else.
 
-Numba's own contexts load every NumPy, container and random-number implementation it has, and its pipeline looks for
-closures, parallel loops and exceptions. Kernel text has none of those, so a pair of bare contexts and the shortest
-pipeline that still infers types do; optimisation and machine code are left to `machine`.
+Numba's own contexts load every NumPy, container and random-number implementation it has, and its pipeline
+looks for closures, parallel loops and exceptions. Kernel text has none of those, so a pair of bare contexts
+and the shortest pipeline that still infers types do; optimisation and machine code are left to `machine`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from numba.core.typing.templates import builtin_registry as builtin_templates
 from numba.core.typing.templates import signature
 from numba.core.typing.typeof import typeof_impl
 from numba.core.untyped_passes import FixupArgs, IRProcessing, ReconstructSSA, TranslateByteCode
-from numba.cpython import builtins, numbers, rangeobj  # noqa: F401  (they register int64 arithmetic, range, min and max)
+from numba.cpython import builtins, numbers, rangeobj  # noqa: F401  (they register arithmetic and range)
 from numba.extending import register_model
 
 from symgrad.base.errors import close_match
@@ -48,7 +48,8 @@ class Native(types.Callable, types.Opaque):
     """A function of kernel text: its own Numba type, which types a call and emits it without any registry."""
 
     def __init__(self, name: str, define: Callable[..., tuple[Any, Callable]]) -> None:
-        self.define, self.known = define, {}
+        self.define = define
+        self.known: dict[tuple, tuple[Any, Callable]] = {}
         super().__init__(name)
 
     @property
@@ -135,7 +136,7 @@ def _type_extremum(name: str):
 
 
 def _micro_kernel(name: str, kernel: Any) -> Native:
-    """A micro-kernel: an intrinsic of Numba's, or an object whose `emit(builder, *values)` takes pointers and indices."""
+    """A micro-kernel: an intrinsic of Numba's, or an object with `emit(builder, *values)`."""
     def emit(context, builder, sig, args):
         kernel.emit(builder, *args)
         return context.get_dummy_value()
@@ -155,7 +156,7 @@ def _micro_kernel(name: str, kernel: Any) -> Native:
 # ---- contexts ----------------------------------------------------------------------------------------------
 
 class _Typing(typing.Context):
-    """Types int64 and float arithmetic, comparisons, range, min, max, and the functions above; nothing else."""
+    """Types int64 and float arithmetic, comparisons, range and the functions above; nothing else."""
 
     def __init__(self) -> None:
         self._resolved: dict = {}
@@ -174,14 +175,14 @@ class _Typing(typing.Context):
         self._insert_global(value, kind)
 
     def refresh(self) -> None:
-        """Nothing is registered after the start; Numba's own refresh would load all of its implementations."""
+        """Nothing is registered later on; Numba's own refresh would load all of its implementations."""
 
     def resolve_value_type(self, val):
         """The type of a value that a kernel names; Numba's own search loads its containers on the way."""
         return self._lookup_global(range) if val is range else super().resolve_value_type(val)
 
     def resolve_function_type(self, func, args, kws):
-        """The signature of a call; remembered, for the types of kernel text are few and Numba searches anew each time."""
+        """The signature of a call; remembered, for kernels have few types and Numba would search anew."""
         key = func, args, tuple(kws)
         if key not in self._resolved:
             self._resolved[key] = super().resolve_function_type(func, args, kws)
@@ -270,7 +271,8 @@ class _Lowering(LoweringPass):
             state.func_ir, state.typemap, state.return_type, state.calltypes, mangler=state.targetctx.mangler,
             inline=False, noalias=False, abi_tags=())
         with state.targetctx.push_code_library(state.library):
-            lower = _Lower(state.targetctx, state.library, description, state.func_ir, metadata=state.metadata)
+            lower = _Lower(state.targetctx, state.library, description, state.func_ir,
+                           metadata=state.metadata)
             lower.lower()
         state["cr"] = compiler._LowerResult(description, lower.call_helper, cfunc=None, env=lower.env)
         return True
@@ -279,7 +281,7 @@ class _Lowering(LoweringPass):
 class _Pipeline(compiler.CompilerBase):
     """The shortest pipeline; enough while a name keeps one type throughout the kernel."""
 
-    passes = (TranslateByteCode, FixupArgs, IRProcessing, NopythonTypeInference, _Lowering)
+    passes: tuple[type, ...] = (TranslateByteCode, FixupArgs, IRProcessing, NopythonTypeInference, _Lowering)
 
     def define_pipelines(self):
         manager = PassManager("kernel")
@@ -292,12 +294,13 @@ class _Pipeline(compiler.CompilerBase):
 class _PipelineWithSSA(_Pipeline):
     """For kernels that use one name for values of several types."""
 
-    passes = (TranslateByteCode, FixupArgs, IRProcessing, ReconstructSSA, NopythonTypeInference, PreLowerStripPhis,
+    passes = (TranslateByteCode, FixupArgs, IRProcessing, ReconstructSSA, NopythonTypeInference,
+              PreLowerStripPhis,
               IRLegalization, _Lowering)
 
 
 def _flags() -> compiler.Flags:
-    flags = compiler.Flags()
+    flags: Any = compiler.Flags()
     flags.no_compile = flags.no_cpython_wrapper = flags.no_cfunc_wrapper = True
     flags.error_model, flags.fastmath = "numpy", {"contract"}
     return flags
@@ -311,9 +314,9 @@ def _names(code: CodeType) -> set[str]:
     return set(code.co_names).union(*inner)
 
 
-def _literals(text: str) -> tuple[str, dict[str, np.generic]]:
-    """The text with each literal as a name, and what the names stand for; a typed constant costs Numba less than a call."""
-    values: dict[str, np.generic] = {}
+def _literals(text: str) -> tuple[str, dict[str, Any]]:
+    """The text with a name for each literal, and their values; Numba takes constants faster than calls."""
+    values: dict[str, Any] = {}
 
     def replace(match: re.Match) -> str:
         dtype, written = match[1], match[2] or match[3] or match[4]
@@ -354,7 +357,7 @@ def _kernel_function(text: str) -> Callable:
 
 
 def _allow_contraction(function: ir.Function) -> None:
-    """Let the operators written in the kernel fuse into multiply-add; scalar functions keep the roundings they spell."""
+    """Let operators of the kernel fuse into multiply-add; scalar functions keep the roundings they spell."""
     for block in function.blocks:
         for instruction in block.instructions:
             if instruction.opname in ("fadd", "fsub", "fmul") and not instruction.flags:
@@ -378,7 +381,8 @@ def _add_entry(module: ir.Module, symbol: str) -> None:
 
 def _lowered(function: Callable, pipeline: type[_Pipeline]) -> ir.Module:
     library = _Library(_target()._internal_codegen)
-    compiler.compile_extra(_typing(), _target(), function, (ARGUMENTS,), types.none, _flags(), {}, library=library,
+    compiler.compile_extra(_typing(), _target(), function, (ARGUMENTS,), types.none, _flags(), {},
+                           library=library,
                            pipeline_class=pipeline)
     return library.module
 

@@ -1,7 +1,7 @@
 """LLVM text to object code, and object code to addresses. Needs llvmlite alone, so a warm start stays light.
 
-One engine holds every loaded object for the life of the process: addresses of kernels end up in plans and argument
-tables, so code is never unloaded.
+One engine holds every loaded object for the life of the process: addresses of kernels end up in plans and
+argument tables, so code is never unloaded.
 """
 
 from __future__ import annotations
@@ -45,7 +45,8 @@ def _target_machine() -> llvm.TargetMachine:
     name, features = cpu()
     target = _initialized()
     reloc = "static" if target.name.startswith("x86") else "default"
-    return target.create_target_machine(cpu=name, features=features, opt=2, reloc=reloc, codemodel="jitdefault", jit=True)
+    return target.create_target_machine(cpu=name, features=features, opt=2, reloc=reloc,
+                                        codemodel="jitdefault", jit=True)
 
 
 class _Compiler(local):
@@ -106,7 +107,7 @@ def _engine() -> llvm.ExecutionEngine:
 
 
 def load(object_file: bytes, symbols: Sequence[str]) -> list[int]:
-    """The addresses of `symbols` after loading an object file into this process. Raises RuntimeError if one is missing."""
+    """The addresses of `symbols` in an object file, now loaded. Raises RuntimeError if one is missing."""
     with _lock:
         engine = _engine()
         engine.add_object_file(llvm.ObjectFileRef.from_data(object_file))

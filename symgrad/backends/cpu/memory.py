@@ -1,8 +1,8 @@
 """Loads and stores of kernel text in LLVM: argument slots, typed memory, alias scopes.
 
-Every access is marked with LLVM's scoped alias metadata, one scope per slot, so that loops over several slots vectorise
-without run-time overlap checks. Indices neither wrap around nor are they checked. A bool is a byte in memory and one
-bit in a register.
+Every access is marked with LLVM's scoped alias metadata, one scope per slot, so that loops over several slots
+vectorise without run-time overlap checks. Indices neither wrap around nor are they checked. A bool is a byte
+in memory and one bit in a register.
 """
 
 from __future__ import annotations
@@ -46,7 +46,8 @@ def load(builder: ir.IRBuilder, pointer: ir.Value, index: ir.Value, dtype: str, 
     return builder.icmp_unsigned("!=", loaded, BYTE(0)) if dtype == "bool" else loaded
 
 
-def store(builder: ir.IRBuilder, pointer: ir.Value, index: ir.Value, value: ir.Value, dtype: str, slot: int) -> None:
+def store(builder: ir.IRBuilder, pointer: ir.Value, index: ir.Value, value: ir.Value, dtype: str,
+          slot: int) -> None:
     """Write the element at an index."""
     written = builder.zext(value, BYTE) if dtype == "bool" else value
     mark_access(builder, builder.store(written, moved(builder, pointer, index)), slot)

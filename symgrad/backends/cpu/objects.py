@@ -1,7 +1,8 @@
 """Object code on disk: content-addressed, private to its user, checked on every read, bounded in size.
 
-A cache is never worth an error or a wrong result: what cannot be read, or does not match its checksum, is compiled
-again; a folder that cannot be written, or that somebody else owns, is left alone. Both are said once, as a warning.
+A cache is never worth an error or a wrong result: what cannot be read, or does not match its checksum, is
+compiled again; a folder that cannot be written, or that somebody else owns, is left alone. Both are said
+once, as a warning.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ class ObjectCache:
         except OSError as error:
             return self._warn(f"cannot read {path}: {error}")
         payload = content[len(MAGIC) + DIGEST:]
-        if content[:len(MAGIC)] != MAGIC or content[len(MAGIC):len(MAGIC) + DIGEST] != hashlib.sha256(payload).digest():
+        if content[:len(MAGIC) + DIGEST] != MAGIC + hashlib.sha256(payload).digest():
             self._remove(path)
             return self._warn(f"{path} was damaged and has been removed")
         return payload
@@ -68,7 +69,7 @@ class ObjectCache:
         temporary = None
         try:
             path.parent.mkdir(mode=0o700, exist_ok=True)
-            handle, temporary = tempfile.mkstemp(dir=path.parent, prefix="new-")       # created with mode 0600
+            handle, temporary = tempfile.mkstemp(dir=path.parent, prefix="new-")     # with mode 0600
             with os.fdopen(handle, "wb") as file:
                 file.write(MAGIC + hashlib.sha256(payload).digest() + payload)
             os.replace(temporary, path)
@@ -82,7 +83,7 @@ class ObjectCache:
         self._stores += 1
 
     def prune(self) -> None:
-        """Remove the least recently used files until the folder is a tenth below its limit, if it is above it."""
+        """Bring the folder, if above its limit, a tenth below: the least recently used files go."""
         files = sorted(self._files())
         total = sum(size for _, size, _ in files)
         if total <= self.limit:
@@ -131,7 +132,7 @@ class ObjectCache:
         try:
             path.unlink()
         except OSError:
-            pass                                             # gone already, or not ours: nothing depends on it
+            pass                                 # gone already, or not ours: nothing depends on it
 
     def _is_usable(self) -> bool:
         """Whether the folder exists, made here if need be, and is this user's alone."""

@@ -49,9 +49,10 @@ class _TypeOfStore(AbstractTemplate):
     def generic(self, args, kws):
         pointer, index, value = args
         # no conversion: a value of another dtype is a mistake of the printer
-        if isinstance(pointer, Ptr) and isinstance(index, types.Integer) and value == NUMBA_TYPES[pointer.dtype]:
-            return signature(types.none, pointer, types.int64, value)
-        return None
+        if not isinstance(pointer, Ptr) or not isinstance(index, types.Integer):
+            return None
+        wanted = NUMBA_TYPES[pointer.dtype]
+        return signature(types.none, pointer, types.int64, value) if value == wanted else None
 
 
 @lower_builtin(operator.getitem, Ptr, types.int64)

@@ -3,12 +3,15 @@
 The dialect, which is a part of what Numba compiles:
 
     kernel     = header* def kernel(args): statement*          header = name = factory(literal*)
-    statement  = name = e | p[e] = e | name op= e | p[e] op= e | if e: ... else: ... | for name in range(e*): ... | e | pass
-    e          = name | literal | p[e] | f(e*) | e op e | -e | not e | e and e | e or e | e if e else e | e < e < e
+    statement  = name = e | p[e] = e | name op= e | p[e] op= e | e | pass
+               | if e: statement* else: statement* | for name in range(e*): statement*
+    e          = name | literal | p[e] | f(e*) | e op e | -e | e < e | not e | e and e | e or e
+               | e if e else e
 
-Every value has a dtype that the text fixes; nothing converts by itself but integer literals, which are int64. A name may
-hold values of several types one after the other: a use sees the assignment that stands before it in the text.
-Kernels with micro-kernels bring in Numba for the types in their signatures; others need llvmlite alone.
+Every value has a dtype that the text fixes; nothing converts by itself but integer literals, which are int64.
+A name may hold values of several types one after the other: a use sees the assignment that stands before it
+in the text. Kernels with micro-kernels bring in Numba for the types in their signatures; others need llvmlite
+alone.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ import ast
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, NoReturn
 
 import llvmlite.binding as llvm
 import numpy as np
@@ -30,9 +33,11 @@ from .values import LLVM_TYPES, Value, constant, is_float
 
 ENTRY = "kernel"
 INDEX = "int64"
-OPERATORS = {ast.Add: "add", ast.Sub: "sub", ast.Mult: "mul", ast.FloorDiv: "floordiv", ast.Mod: "mod", ast.Div: "div"}
-# LLVM unrolls loops before it looks for vectors, and copies whole micro-kernels when it finds two turns: much code that
-# is no faster. Only loops of fewer literal turns than this, with no micro-kernel inside, may be unrolled.
+OPERATORS = {ast.Add: "add", ast.Sub: "sub", ast.Mult: "mul", ast.FloorDiv: "floordiv", ast.Mod: "mod",
+             ast.Div: "div"}
+# LLVM unrolls loops before it looks for vectors, and copies whole micro-kernels when it finds two turns: much
+# code that is no faster. Only loops of fewer literal turns than this, with no micro-kernel inside, may be
+# unrolled.
 FEW_TURNS = 8
 COMPARISONS = {ast.Lt: "lt", ast.LtE: "le", ast.Gt: "gt", ast.GtE: "ge", ast.Eq: "eq", ast.NotEq: "ne"}
 
@@ -86,11 +91,13 @@ def llvm_text(text: str, symbol: str) -> str:
     """
     tree = ast.parse(text, "<kernel>")
     *header, definition = tree.body
-    if not isinstance(definition, ast.FunctionDef) or definition.name != ENTRY or len(definition.args.args) != 1:
+    is_kernel = isinstance(definition, ast.FunctionDef) and definition.name == ENTRY
+    if not is_kernel or len(definition.args.args) != 1:
         raise KernelError(f"a kernel text ends with `def {ENTRY}(args):`", definition.lineno)
     module = ir.Module(symbol)
     module.triple, module.data_layout = _target()
-    function = ir.Function(module, ir.FunctionType(ir.VoidType(), [ir.PointerType(LLVM_TYPES[INDEX])]), symbol)
+    function = ir.Function(module, ir.FunctionType(ir.VoidType(), [ir.PointerType(LLVM_TYPES[INDEX])]),
+                           symbol)
     function.attributes.add("nounwind")
     _Reader(function, definition, _micro_kernels(header)).read(definition.body)
     return str(module)
@@ -115,7 +122,8 @@ def _micro_kernels(header: Sequence[ast.stmt]) -> dict[str, Any]:
 class _Reader:
     """Walks one kernel and emits it."""
 
-    def __init__(self, function: ir.Function, definition: ast.FunctionDef, micro_kernels: dict[str, Any]) -> None:
+    def __init__(self, function: ir.Function, definition: ast.FunctionDef,
+                 micro_kernels: dict[str, Any]) -> None:
         self.function, self.micro_kernels = function, micro_kernels
         self.slots_of_names = function.append_basic_block("entry")      # where every variable gets its memory
         self.builder = ir.IRBuilder(function.append_basic_block("body"))
@@ -138,13 +146,14 @@ class _Reader:
             getattr(self, f"do_{type(statement).__name__}", self.unknown)(statement)
 
     def unknown(self, node: ast.AST) -> Any:
-        raise KernelError(f"kernel text has no {type(node).__name__.lower()}", getattr(node, "lineno", self.line))
+        raise KernelError(f"kernel text has no {type(node).__name__.lower()}",
+                          getattr(node, "lineno", self.line))
 
     def do_Pass(self, statement: ast.Pass) -> None:
         """Nothing."""
 
     def do_Expr(self, statement: ast.Expr) -> None:
-        if not isinstance(statement.value, ast.Constant):               # a docstring says nothing to the machine
+        if not isinstance(statement.value, ast.Constant):     # a docstring says nothing
             self.value(statement.value)
 
     def do_Assign(self, statement: ast.Assign) -> None:
@@ -154,14 +163,16 @@ class _Reader:
 
     def do_AugAssign(self, statement: ast.AugAssign) -> None:
         target = ast.copy_location(_as_load(statement.target), statement)
-        self.assign(statement.target, self.operation(statement.op, self.value(target), self.value(statement.value)))
+        value = self.operation(statement.op, self.scalar(target), self.scalar(statement.value))
+        self.assign(statement.target, value)
 
     def assign(self, target: ast.expr, value: Thing | None) -> None:
         if value is None:
             self.fail("a micro-kernel gives no value")
         if isinstance(target, ast.Subscript):
             pointer, index = self.value(target.value), self.index(target.slice)
-            if not isinstance(pointer, Pointer) or not isinstance(value, Value) or pointer.dtype != value.dtype:
+            fits = isinstance(pointer, Pointer) and isinstance(value, Value) and pointer.dtype == value.dtype
+            if not fits:
                 self.fail(f"cannot store {_described(value)} through a {_described(pointer)}")
             memory.store(self.builder, pointer.llvm, index, value.llvm, pointer.dtype, pointer.slot)
         elif isinstance(target, ast.Name):
@@ -225,7 +236,7 @@ class _Reader:
 
     # ---- expressions ---------------------------------------------------------------------------------------
 
-    def fail(self, message: str) -> Any:
+    def fail(self, message: str) -> NoReturn:
         raise KernelError(message, self.line)
 
     def integer(self, number: int) -> Value:
@@ -237,7 +248,7 @@ class _Reader:
 
     def scalar(self, node: ast.expr) -> Value:
         value = self.value(node)
-        return value if isinstance(value, Value) else self.fail(f"takes a number, not the {_described(value)}")
+        return value if isinstance(value, Value) else self.fail(f"takes a number, not a {_described(value)}")
 
     def index(self, node: ast.expr) -> ir.Value:
         value = self.scalar(node)
@@ -260,7 +271,8 @@ class _Reader:
             return Value(self.builder, loaded, kind) if isinstance(kind, str) else Pointer(loaded, *kind)
         if node.id == self.table_name:
             return Table()
-        return self.fail(f"the kernel uses {node.id!r} before it has a value{close_match(node.id, self.names)}")
+        near = close_match(node.id, self.names)
+        return self.fail(f"the kernel uses {node.id!r} before it has a value{near}")
 
     def of_Subscript(self, node: ast.Subscript) -> Value:
         pointer = self.value(node.value)
@@ -313,7 +325,8 @@ class _Reader:
         return result
 
     def of_IfExp(self, node: ast.IfExp) -> Value:
-        return self.branched(self.truth(node.test), lambda: self.scalar(node.body), lambda: self.scalar(node.orelse))
+        condition = self.truth(node.test)
+        return self.branched(condition, lambda: self.scalar(node.body), lambda: self.scalar(node.orelse))
 
     def branched(self, condition: Value, then: Callable[[], Value], otherwise: Callable[[], Value]) -> Value:
         """One of two values, of which only the chosen one is computed."""
@@ -381,8 +394,10 @@ class _Reader:
 
     def slot(self, name: str, node: ast.Call, arguments: list) -> int:
         number = node.args[1] if len(node.args) == 2 else None
-        if not isinstance(arguments[0], Table) or not (isinstance(number, ast.Constant) and type(number.value) is int):
+        if not isinstance(number, ast.Constant) or type(number.value) is not int:
             self.fail(f"{name}: the slot of an argument is a literal integer")
+        if not isinstance(arguments[0], Table):
+            self.fail(f"{name} looks into the argument table, not into a {_described(arguments[0])}")
         return number.value
 
     def call_advance(self, name: str, node: ast.Call, arguments: list) -> Pointer:
@@ -392,7 +407,9 @@ class _Reader:
         return Pointer(memory.moved(self.builder, pointer.llvm, self.index_of(arguments[1])), *pointer.kind)
 
     def index_of(self, value: Any) -> ir.Value:
-        return value.llvm if isinstance(value, Value) and value.dtype == INDEX else self.fail("an offset is an int64")
+        if not isinstance(value, Value) or value.dtype != INDEX:
+            self.fail("an offset is an int64")
+        return value.llvm
 
     def call_min(self, name: str, node: ast.Call, arguments: list) -> Value:
         best, *others = arguments
@@ -405,7 +422,7 @@ class _Reader:
     call_max = call_min
 
     def micro_kernel(self, name: str, arguments: list) -> Value | None:
-        """Emit a micro-kernel: by its own `emit(builder, *values)`, or as a Numba intrinsic, types in and code out."""
+        """Emit a micro-kernel: by its `emit(builder, *values)`, or as an intrinsic of Numba's."""
         kernel = self.micro_kernels[name]
         self.micro_calls += 1
         if hasattr(kernel, "emit"):

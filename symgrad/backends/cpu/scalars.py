@@ -1,8 +1,8 @@
-"""The scalar functions of kernel text: a table from name to the LLVM it emits, with NumPy's semantics in every dtype.
+"""The scalar functions of kernel text: a table from name to LLVM, with NumPy's semantics in every dtype.
 
-`scalar("exp_float32")` gives the row of a full name. A row knows its operand dtypes, its result dtype and how to emit
-itself. Short rows are emitted where they are called; long ones once per module, as an internal function that LLVM
-inlines before it vectorises.
+`scalar("exp_float32")` gives the row of a full name. A row knows its operand dtypes, its result dtype and how
+to emit itself. Short rows are emitted where they are called; long ones once per module, as an internal
+function that LLVM inlines before it vectorises.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class Scalar:
 
 @dataclass(frozen=True)
 class Row:
-    """A scalar function in all its dtypes: operand count or dtypes, result dtype (None: the operands'), emitter."""
+    """A scalar function in all its dtypes: operand dtypes, result dtype (None: the operands'), emitter."""
 
     dtypes: tuple[str, ...]
     arguments: Callable[[str], tuple[str, ...]]
@@ -84,7 +84,8 @@ class Row:
 ROWS: dict[str, Row] = {}
 
 
-def row(name: str, dtypes: tuple[str, ...], count: int | Callable[[str], tuple[str, ...]], emit: Emit | None = None, *,
+def row(name: str, dtypes: tuple[str, ...], count: int | Callable[[str], tuple[str, ...]],
+        emit: Emit | None = None, *,
         result: str | None = None, long: bool = False):
     """Add a row to the table; without `emit`, a decorator for the emitter."""
     if emit is None:
@@ -95,7 +96,7 @@ def row(name: str, dtypes: tuple[str, ...], count: int | Callable[[str], tuple[s
 
 @cache
 def scalar(full_name: str) -> Scalar | None:
-    """The scalar function of that full name, such as `exp_float32` or `cast_int32_float64`; None if there is none."""
+    """The scalar function of a full name such as `exp_float32` or `cast_int32_float64`, or None."""
     name, _, dtype = full_name.rpartition("_")
     if dtype not in LLVM_TYPES:
         return None
@@ -118,7 +119,7 @@ def names() -> list[str]:
 # ---- conversion --------------------------------------------------------------------------------------------
 
 def converted(x: Value, dtype: str) -> Value:
-    """x as another dtype, as `ndarray.astype` does on x86-64; floats that do not fit give that machine's answer."""
+    """x as another dtype, as `ndarray.astype` does; floats that do not fit give the answer of an x86-64."""
     if dtype == x.dtype:
         return x
     if dtype == "bool":
@@ -129,7 +130,8 @@ def converted(x: Value, dtype: str) -> Value:
         return x.resized(dtype)
     if dtype == "uint64":
         high = x - 2.0 ** 63
-        return (x >= 2.0 ** 63).choose(_truncated(high, "int64") ^ -2 ** 63, _truncated(x, "int64")).resized(dtype)
+        upper = _truncated(high, "int64") ^ -2 ** 63
+        return (x >= 2.0 ** 63).choose(upper, _truncated(x, "int64")).resized(dtype)
     return _truncated(x, "int64" if dtype in ("int64", "uint32") else "int32").resized(dtype)
 
 
@@ -222,10 +224,15 @@ def integer_fmod(x: Value, y: Value) -> Value:
     return harmful.choose(x.lift(0), x % safe)
 
 
+def _either(condition: Value, then: Value, otherwise: Value) -> Value:
+    """One of two bools, spelled with logic, which vectorises better than a selection."""
+    return condition & then | ~condition & otherwise
+
+
 def float_mod(x: Value, y: Value) -> Value:
     """x - floor(x / y) * y, exactly as npy_divmod computes it."""
     remainder = x % y
-    other_sign = (y < 0.0).choose((remainder > 0.0).resized("uint8"), (remainder < 0.0).resized("uint8")).differs(0)
+    other_sign = _either(y < 0.0, remainder > 0.0, remainder < 0.0)
     adjusted = other_sign.choose(remainder + y, remainder)
     at_zero = math.copysign(x.lift(0.0), y)
     # NumPy gives the plain remainder (NaN) for a zero divisor
@@ -236,7 +243,7 @@ def float_floordiv(x: Value, y: Value) -> Value:
     """Floor of the quotient without the error of rounding x / y first, as npy_divmod computes it."""
     remainder = x % y
     quotient = (x - remainder) / y
-    other_sign = (y < 0.0).choose((remainder > 0.0).resized("uint8"), (remainder < 0.0).resized("uint8")).differs(0)
+    other_sign = _either(y < 0.0, remainder > 0.0, remainder < 0.0)
     quotient = other_sign.choose(quotient - 1.0, quotient)
     floor = quotient.intrinsic("floor")
     floor = (quotient - floor > 0.5).choose(floor + 1.0, floor)
@@ -250,7 +257,7 @@ def float_div(x: Value, y: Value) -> Value:
 
 
 def integer_pow(x: Value, y: Value) -> Value:
-    """x**y by squaring, wrapping; negative exponents give the truncated quotient 1 / x**-y, with 0 for x = 0."""
+    """x**y by squaring, wrapping; a negative y gives the truncated quotient 1 / x**-y, or 0 for x = 0."""
     builder, entry = x.builder, x.builder.block
     exponent = y.resized(f"u{y.dtype}") if is_signed(y.dtype) else y
     loop, done = builder.append_basic_block(), builder.append_basic_block()
@@ -338,9 +345,9 @@ def nextafter(x: Value, y: Value) -> Value:
     """The float after x towards y."""
     integer = as_integer(x.dtype)
     raw = x.bits_as(integer)
-    away = (x < y).choose((x > 0.0).resized("uint8"), (x < 0.0).resized("uint8")).differs(0)   # from zero
+    away = _either(x < y, x > 0.0, x < 0.0)                                            # from zero
     moved = away.choose(raw + 1, raw - 1)
-    from_zero = y.bits_as(integer) & -2 ** (bits(x.dtype) - 1) | 1                  # the smallest, with y's sign
+    from_zero = y.bits_as(integer) & -2 ** (bits(x.dtype) - 1) | 1     # the smallest, with y's sign
     result = x.equals(0.0).choose(from_zero, moved).bits_as(x.dtype)
     return (x.is_nan() | y.is_nan()).choose(x + y, x.equals(y).choose(y, result))
 
@@ -379,7 +386,8 @@ row("sign", NUMBERS, 1, sign)
 row("floordiv", NUMBERS, 2, by_kind(float_floordiv, integer_floordiv))
 row("mod", NUMBERS, 2, by_kind(float_mod, integer_mod))
 row("fmod", NUMBERS, 2, by_kind(Value.__mod__, integer_fmod))
-row("pow", NUMBERS, 2, by_kind(in_float32(math.through_float64(math.wide_pow), "pow"), integer_pow), long=True)
+row("pow", NUMBERS, 2, by_kind(in_float32(math.through_float64(math.wide_pow), "pow"), integer_pow),
+    long=True)
 row("maximum", DTYPES, 2, by_kind(maximum, maximum, Value.__or__))
 row("minimum", DTYPES, 2, by_kind(minimum, minimum, Value.__and__))
 row("fmax", DTYPES, 2, by_kind(fmax, fmax, Value.__or__))
@@ -402,7 +410,8 @@ for _name in ("exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "tanh", "
     row(_name, FLOATS, 1, getattr(math, _name), long=True)
 for _name in ("logaddexp", "logaddexp2"):
     row(_name, FLOATS, 2, getattr(math, _name), long=True)
-for _name, _c in {"sin": "sin", "cos": "cos", "tan": "tan", "arcsin": "asin", "arccos": "acos", "arctan": "atan",
+for _name, _c in {"sin": "sin", "cos": "cos", "tan": "tan", "arcsin": "asin", "arccos": "acos",
+                  "arctan": "atan",
                   "erf": "erf"}.items():
     row(_name, FLOATS, 1, in_float32(getattr(math, _name), _c), long=True)
 for _name, _c in {"cbrt": "cbrt", "sinh": "sinh", "cosh": "cosh", "arcsinh": "asinh", "arccosh": "acosh",
@@ -446,8 +455,10 @@ def signbit(x: Value) -> Value:
 
 
 row("isnan", DTYPES, 1, by_kind(Value.is_nan, constantly(False), constantly(False)), result="bool")
-row("isinf", DTYPES, 1, by_kind(lambda x: abs(x).equals(math.INF), constantly(False), constantly(False)), result="bool")
-row("isfinite", DTYPES, 1, by_kind(lambda x: abs(x) < math.INF, constantly(True), constantly(True)), result="bool")
+row("isinf", DTYPES, 1, by_kind(lambda x: abs(x).equals(math.INF), constantly(False), constantly(False)),
+    result="bool")
+row("isfinite", DTYPES, 1, by_kind(lambda x: abs(x) < math.INF, constantly(True), constantly(True)),
+    result="bool")
 row("signbit", FLOATS, 1, signbit, result="bool")
 
 

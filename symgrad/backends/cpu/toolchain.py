@@ -1,7 +1,7 @@
 """Kernel text to machine code: a memory of this process, object files on disk, and the compiler behind both.
 
-Importing this module loads neither Numba nor llvmlite. A kernel found on disk needs llvmlite; only one that is not
-brings in Numba.
+Importing this module loads neither Numba nor llvmlite. A kernel found on disk needs llvmlite; only one that
+is not brings in Numba.
 """
 
 from __future__ import annotations
@@ -24,15 +24,18 @@ from symgrad.base.errors import CompileError
 
 from .objects import MIB, ObjectCache, default_folder
 
-# What reads kernel text: Numba, or a reader of just this dialect that is several times faster and needs no Numba.
+# What reads kernel text: Numba, or a reader of just this dialect that is several times faster and needs no
+# Numba.
 FRONT_ENDS = ("numba", "reader")
 FRONT_END = os.environ.get("SYMGRAD_FRONT_END", "numba")
 
 # What the machine code of a kernel depends on besides its text.
-COMPILER_SOURCES = ("elementary.py", "frontend.py", "machine.py", "memory.py", "micro.py", "pointers.py", "reader.py",
+COMPILER_SOURCES = ("elementary.py", "frontend.py", "machine.py", "memory.py", "micro.py", "pointers.py",
+                    "reader.py",
                     "scalars.py", "values.py")
 LINE = re.compile(r'<kernel>"?, line (\d+)|<kernel> \((\d+)\)|<kernel>:(\d+)')
-NOISE = ("Failed in ", "During:", "File ", "<source missing", "This is not usually", "To see", "For more information")
+NOISE = ("Failed in ", "During:", "File ", "<source missing", "This is not usually", "To see",
+         "For more information")
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 _lock = RLock()
@@ -42,7 +45,7 @@ _caches: dict[Path, ObjectCache] = {}
 
 @dataclass(frozen=True)
 class Kernel:
-    """A kernel in this process: `address` of a C function `void (int64_t *args)`; `cached`: its object came from disk."""
+    """A kernel in this process: the address of a C function `void (int64_t *args)`; cached: from disk."""
 
     name: str
     text: str
@@ -59,7 +62,7 @@ def compile_text(text: str, name: str = "kernel") -> Kernel:
 
 
 def compile_texts(kernels: Sequence[tuple[str, str]]) -> list[Kernel]:
-    """The kernels of several (text, name) pairs: LLVM works on some in other threads while this one reads the next.
+    """The kernels of several (text, name) pairs; LLVM compiles in other threads while this one reads.
 
     Raises CompileError for a text that is not a valid kernel, as `compile_text` does.
     """
@@ -97,7 +100,7 @@ def object_cache() -> ObjectCache:
 
 
 def assembly(text: str) -> tuple[str, str]:
-    """(optimised LLVM text, machine assembly) of a kernel text, compiled afresh: for reading and for tests."""
+    """(optimised LLVM text, machine assembly) of a kernel text, compiled afresh; for eyes and tests."""
     from . import machine
     return machine.assembly(_llvm_text(text, "kernel_entry"))
 
@@ -130,11 +133,12 @@ def _begun(text: str, name: str) -> _Begun:
 
 def _llvm_text(text: str, symbol: str) -> str:
     """A kernel text as LLVM text, by the front end in use."""
+    # each is imported only where it is used: one needs Numba, and neither is needed for a kernel on disk
     if FRONT_END == "reader":
-        from . import reader as front_end
-    else:
-        from . import frontend as front_end
-    return front_end.llvm_text(text, symbol)
+        from . import reader
+        return reader.llvm_text(text, symbol)
+    from . import frontend
+    return frontend.llvm_text(text, symbol)
 
 
 def _finished(begun: _Begun) -> Kernel:
@@ -157,11 +161,12 @@ def _explained(begun: _Begun, step: Callable[[], Any]) -> Any:
 
 
 def explanation(text: str, name: str, error: Exception) -> str:
-    """The message for a kernel that does not compile: what, where, the cause, and the text with its lines numbered."""
+    """The message for a kernel that does not compile: what, where, the cause and the numbered text."""
     cause = ANSI.sub("", str(error)).strip() or type(error).__name__
     line = getattr(error, "lineno", None) or _line_of(error, cause)
     place = f", line {line}" if line else ""
-    numbered = "\n".join(f"{'>' if k == line else ' '}{k:4d}  {content}" for k, content in enumerate(text.splitlines(), 1))
+    lines = enumerate(text.splitlines(), 1)
+    numbered = "\n".join(f"{'>' if k == line else ' '}{k:4d}  {content}" for k, content in lines)
     return f"kernel {name!r} does not compile{place}\n{_first_cause(cause)}\n{numbered}"
 
 
@@ -173,7 +178,7 @@ def _line_of(error: Exception, cause: str) -> int | None:
 
 
 def _first_cause(cause: str) -> str:
-    """The part of a compiler's message that speaks of the text, indented, without its advice and repetitions."""
+    """What a compiler's message says of the text, indented, without its advice and repetitions."""
     kept = []
     for line in map(str.strip, cause.splitlines()):
         if line.startswith("There are "):                # what follows lists every candidate of an overload

@@ -75,9 +75,11 @@ class Value:
         operands = [self.llvm, *(self.lift(other).llvm for other in others)]
         suffix = f"f{bits(self.dtype)}" if is_float(self.dtype) else f"i{bits(self.dtype)}"
         kind = ir.FunctionType(self.llvm.type, [operand.type for operand in operands])
-        return self.new(self.builder.call(declared(self.builder.module, kind, f"llvm.{name}.{suffix}"), operands))
+        function = declared(self.builder.module, kind, f"llvm.{name}.{suffix}")
+        return self.new(self.builder.call(function, operands))
 
-    def _operate(self, of_float: str, of_integer: str, other: Value | int | float, swap: bool = False) -> Value:
+    def _operate(self, of_float: str, of_integer: str, other: Value | int | float,
+                 swap: bool = False) -> Value:
         first, second = self.llvm, self.lift(other).llvm
         method = getattr(self.builder, of_float if is_float(self.dtype) else of_integer)
         return self.new(method(second, first) if swap else method(first, second))
@@ -99,8 +101,11 @@ class Value:
     def __rsub__(self, other): return self._operate("fsub", "sub", other, swap=True)
     def __mul__(self, other): return self._operate("fmul", "mul", other)
     def __rmul__(self, other): return self._operate("fmul", "mul", other, swap=True)
-    def __truediv__(self, other): return self._operate("fdiv", "sdiv" if is_signed(self.dtype) else "udiv", other)
     def __rtruediv__(self, other): return self._operate("fdiv", "udiv", other, swap=True)
+
+    def __truediv__(self, other):
+        """The quotient; of integers, truncated."""
+        return self._operate("fdiv", "sdiv" if is_signed(self.dtype) else "udiv", other)
 
     def __mod__(self, other):
         """The remainder with the sign of the dividend (C's % and fmod)."""
@@ -112,13 +117,15 @@ class Value:
     def __invert__(self): return self.new(self.builder.not_(self.llvm))
     def __lshift__(self, other): return self._operate("", "shl", other)
     def __rshift__(self, other): return self._operate("", "ashr" if is_signed(self.dtype) else "lshr", other)
-    def __neg__(self): return self.new(self.builder.fneg(self.llvm) if is_float(self.dtype) else self.builder.neg(self.llvm))
     def __lt__(self, other): return self._compare("<", other)
     def __le__(self, other): return self._compare("<=", other)
     def __gt__(self, other): return self._compare(">", other)
     def __ge__(self, other): return self._compare(">=", other)
     def equals(self, other): return self._compare("==", other)
     def differs(self, other): return self._compare("!=", other)
+
+    def __neg__(self):
+        return self.new((self.builder.fneg if is_float(self.dtype) else self.builder.neg)(self.llvm))
 
     def __abs__(self):
         return self.intrinsic("fabs") if is_float(self.dtype) else (self < 0).choose(-self, self)
@@ -155,8 +162,10 @@ class Value:
         if is_float(self.dtype):
             if self.dtype == dtype:
                 return self
-            return self.new((self.builder.fpext if dtype == "float64" else self.builder.fptrunc)(self.llvm, target), dtype)
-        return self.new((self.builder.sitofp if is_signed(self.dtype) else self.builder.uitofp)(self.llvm, target), dtype)
+            convert = self.builder.fpext if dtype == "float64" else self.builder.fptrunc
+        else:
+            convert = self.builder.sitofp if is_signed(self.dtype) else self.builder.uitofp
+        return self.new(convert(self.llvm, target), dtype)
 
     def truncated(self, dtype: str) -> Value:
         """A float that is known to fit, as a signed integer, rounded towards zero."""
