@@ -8,7 +8,7 @@ from ..graph.node import Node, make
 from ..graph.types import Type
 from ..loops.ir import E, View
 from .elementwise import clip
-from .row import STOP, Row, as_tensor, sample
+from .row import STOP, Row, Sample, as_tensor, sample
 
 
 class Identity(Row):
@@ -38,16 +38,13 @@ class StopGradient(Identity):
 class GradClip(Identity):
     """x, with the gradient clipped to [low, high] on the way back (Theano's grad_clip)."""
 
-    samples = [sample((3, 4), grad=False)]
-
-    def infer(self, x, *, low, high):
-        return x
+    samples = [Sample(((3, 4),), {"low": -0.5, "high": 0.5}, grad=False)]
 
     def vjp(self, g: Node, y, x, *, low: float, high: float):
         return (clip(g, low, high),)
 
-    def __call__(self, x, low, high):
-        return make(self, [as_tensor(x)], low=float(low), high=float(high))
+    def __call__(self, x, lo, hi):
+        return make(self, [as_tensor(x)], low=float(lo), high=float(hi))
 
 
 class GradScale(Identity):
@@ -58,8 +55,8 @@ class GradScale(Identity):
     def vjp(self, g: Node, y, x, *, scale: float):
         return (g * scale,)
 
-    def __call__(self, x, scale):
-        return make(self, [as_tensor(x)], scale=float(scale))
+    def __call__(self, x, s):
+        return make(self, [as_tensor(x)], scale=float(s))
 
 
 stop_gradient = StopGradient("stop_gradient")

@@ -186,7 +186,9 @@ gammaln = _unary("gammaln", "gammaln", _flat(math.lgamma), lambda g, y, x: (g * 
 
 def _digamma(x: float) -> float:
     """psi(x) in double precision: reflection, upward recurrence to 10, asymptotic series (Abramowitz and Stegun 6.3.18)."""
-    if x <= 0 and x == math.floor(x):
+    if x == 0:
+        return -math.copysign(math.inf, x)
+    if x == -math.inf or (x < 0 and x == math.floor(x)):
         return math.nan
     if x < 0.5:
         return _digamma(1 - x) - math.pi / math.tan(math.pi * x)
@@ -200,6 +202,8 @@ def _digamma(x: float) -> float:
 
 def _trigamma(x: float) -> float:
     """psi'(x), by the same steps (Abramowitz and Stegun 6.4.12)."""
+    if x == -math.inf:
+        return math.nan
     if x <= 0 and x == math.floor(x):
         return math.inf
     if x < 0.5:
