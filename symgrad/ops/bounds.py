@@ -1,6 +1,7 @@
 """Indices that are only known at the call: which need a check, and the check as graph.
 
-Rows that index say so with `bounds_checked` (index arrays) and `sizes_checked` (positions that depend on sizes).
+Rows that index say so with `bounds_checked` (index arrays) and `sizes_checked` (positions that depend on
+sizes).
 """
 
 from __future__ import annotations
@@ -13,20 +14,31 @@ import numpy as np
 from ..base import poly
 from ..base.errors import four_parts
 from ..graph.node import CONSTANT, Node, make
-from ..graph.types import dim_text
 from ..graph.walk import order
 from .elementwise import greater_equal, less
 from .reduce import any as any_
 from .shape import BoundsError, as_size, size_of
 
-Bound = Any             # an int, a polynomial, or None where nothing is known
-_MOVES = {"reshape", "broadcast_to", "transpose", "subtensor", "gather", "take_along_axis", "roll", "diagonal", "ordered", "positive"}
+Bound = Any  # an int, a polynomial, or None where nothing is known
+_MOVES = {
+    "reshape",
+    "broadcast_to",
+    "transpose",
+    "subtensor",
+    "gather",
+    "take_along_axis",
+    "roll",
+    "diagonal",
+    "ordered",
+    "positive",
+}
 
 
 def out_of_range(outputs: Sequence[Node]) -> list[tuple[Node, Node]]:
     """(node, condition) for every indexing below the outputs whose index arrays may lie outside their axes.
 
-    The condition is a 0-d bool variable, true when an index does. Arrays that are known to lie inside are left out.
+    The condition is a 0-d bool variable, true when an index does. Arrays that are known to lie inside are
+    left out.
     """
     found: dict[tuple[Node, Any], tuple[Node, Node]] = {}
     for node in order(outputs):
@@ -39,7 +51,7 @@ def out_of_range(outputs: Sequence[Node]) -> list[tuple[Node, Node]]:
 
 
 def positions(outputs: Sequence[Node]) -> list[tuple[Node, Any, Any]]:
-    """(node, position, size) for every single position below the outputs that is not known to lie in [0, size)."""
+    """(node, position, size) for every single position not known to lie in [0, size) below the outputs."""
     found: dict[tuple[Any, Any], tuple[Node, Any, Any]] = {}
     for node in order(outputs):
         checks = getattr(node.op, "sizes_checked", None)
@@ -52,8 +64,14 @@ def positions(outputs: Sequence[Node]) -> list[tuple[Node, Any, Any]]:
 def refusal(node: Node, found: str = "an index outside its axis") -> BoundsError:
     """The error for a node whose indices turned out to lie outside."""
     x = node.inputs[0]
-    return BoundsError(four_parts(f"{node.op.name} of {x.name or x.op.name}: {x._type}", found, f"{node.op.name} made at {node.where}",
-                                  "indices lie from minus the size of their axis to the size minus 1"))
+    return BoundsError(
+        four_parts(
+            f"{node.op.name} of {x.name or x.op.name}: {x._type}",
+            found,
+            f"{node.op.name} made at {node.where}",
+            "indices lie from minus the size of their axis to the size minus 1",
+        )
+    )
 
 
 def _some_outside(node: Node, indices: Node, size: Any) -> Node:
@@ -82,7 +100,9 @@ def span(node: Node) -> tuple[Bound, Bound]:
     rule = _SPANS.get(node.op.name)
     if rule is not None:
         return rule(node)
-    if node.op.name in _MOVES or (node.op.name == "cast" and node.inputs[0].dtype.startswith(("int", "uint"))):
+    if node.op.name in _MOVES or (
+        node.op.name == "cast" and node.inputs[0].dtype.startswith(("int", "uint"))
+    ):
         return span(node.inputs[0])
     if node.dtype in ("int8", "uint8", "int16", "uint16"):
         return int(np.iinfo(node.dtype).min), int(np.iinfo(node.dtype).max)
@@ -162,6 +182,18 @@ def _own_size(node: Node) -> tuple[Bound, Bound]:
     return size, size
 
 
-_SPANS = {"rank": _places, "inverse_permutation": _places, "merge_runs": _places, "argmax": _places, "argmin": _places, "arange": _progression,
-          "remainder": _remainder, "minimum": _minimum, "maximum": _maximum, "where": _where, "add": _add, "subtract": _subtract,
-          "clip": _clip, "size_of": _own_size}
+_SPANS = {
+    "rank": _places,
+    "inverse_permutation": _places,
+    "argmax": _places,
+    "argmin": _places,
+    "arange": _progression,
+    "remainder": _remainder,
+    "minimum": _minimum,
+    "maximum": _maximum,
+    "where": _where,
+    "add": _add,
+    "subtract": _subtract,
+    "clip": _clip,
+    "size_of": _own_size,
+}

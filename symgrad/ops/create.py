@@ -20,12 +20,17 @@ from .shape import as_shape, as_size, broadcast_arrays, broadcast_to, expand_dim
 
 
 class Arange(Row):
-    """start + step * k for 0 <= k < size. Attributes: start (a number, or a size), step (a number), size, dtype."""
+    """start + step * k for 0 <= k < size.
 
-    samples = [sample(start=0, step=1, size=5, dtype="int64", dtypes=("int64",), grad=False),
-               sample(start=7, step=-2, size=4, dtype="float32", dtypes=("float32",), grad=False),
-               sample(start=0.5, step=0.25, size=6, dtype="float64", dtypes=("float64",), grad=False),
-               sample(start=0, step=1, size=0, dtype="uint8", dtypes=("uint8",), grad=False)]
+    Attributes: start (a number, or a size), step (a number), size, dtype.
+    """
+
+    samples = [
+        sample(start=0, step=1, size=5, dtype="int64", dtypes=("int64",), grad=False),
+        sample(start=7, step=-2, size=4, dtype="float32", dtypes=("float32",), grad=False),
+        sample(start=0.5, step=0.25, size=6, dtype="float64", dtypes=("float64",), grad=False),
+        sample(start=0, step=1, size=0, dtype="uint8", dtypes=("uint8",), grad=False),
+    ]
 
     def infer(self, *, start: Any, step: Any, size: Any, dtype: str) -> Type:
         return Type(dtype, (size,))
@@ -60,14 +65,22 @@ class Arange(Row):
 
 def _plain(value: Any) -> float:
     if isinstance(value, Node):
-        raise DTypeError(four_parts("arange with floats", f"a variable, made at {value.where}", show(user_line()),
-                                    "start + step * T.arange(n), with n the number of elements"))
+        raise DTypeError(
+            four_parts(
+                "arange with floats",
+                f"a variable, made at {value.where}",
+                show(user_line()),
+                "start + step * T.arange(n), with n the number of elements",
+            )
+        )
     return value
 
 
 def _nonzero(step: Any) -> Any:
     if not isinstance(step, (int, float)) or step == 0:
-        raise ShapeError(four_parts(f"arange with step {step}", "the step is a number other than 0", show(user_line())))
+        raise ShapeError(
+            four_parts(f"arange with step {step}", "the step is a number other than 0", show(user_line()))
+        )
     return step
 
 
@@ -113,12 +126,21 @@ def ones_like(x, dtype=None):
 
 # ---------------------------------------------------------------------------------------- progressions
 def linspace(start, stop, num=50, endpoint=True, dtype=None, axis=0):
-    """num evenly spaced values from start to stop (included unless endpoint=False), which may be variables that broadcast."""
+    """num evenly spaced values from start to stop, which is included unless endpoint=False.
+
+    start and stop may be variables, which broadcast.
+    """
     n = as_size(num, "linspace")
     if not isinstance(n, int) or n < 0:
         raise ShapeError(four_parts(f"linspace with num={num}", "num is an int >= 0", show(user_line())))
     dtype = dtypes.as_float(dtypes.dtype_name(dtype)) if dtype or not _any_node(start, stop) else None
-    start, stop = broadcast_arrays(*(promoted(start, stop, 0.0)[:2] if dtype is None else (as_tensor(start, dtype), as_tensor(stop, dtype))))
+    start, stop = broadcast_arrays(
+        *(
+            promoted(start, stop, 0.0)[:2]
+            if dtype is None
+            else (as_tensor(start, dtype), as_tensor(stop, dtype))
+        )
+    )
     intervals = n - 1 if endpoint else n
     k = reshape(arange(n, dtype=start.dtype), (n,) + (1,) * start.ndim)
     values = start + k * ((stop - start) / number(max(intervals, 1), start))
@@ -143,7 +165,7 @@ def _from_diagonal(rows: Any, columns: Any) -> Node:
 
 
 def eye(N, M=None, k=0, dtype=None):
-    """A matrix of N rows and M (or N) columns with ones on its k-th diagonal, zeros elsewhere; floatX unless told."""
+    """A matrix of N rows and M (or N) columns with ones on its k-th diagonal; floatX unless told."""
     return cast(equal(_from_diagonal(N, N if M is None else M), k), dtypes.dtype_name(dtype))
 
 
@@ -172,19 +194,43 @@ def triu(x, k=0):
 def _matrix(x: Any, what: str) -> Node:
     x = as_tensor(x)
     if x.ndim < 2:
-        raise ShapeError(four_parts(f"{what} of matrices", f"{x._type}", show(user_line()), "an operand with at least two axes"))
+        raise ShapeError(
+            four_parts(
+                f"{what} of matrices", f"{x._type}", show(user_line()), "an operand with at least two axes"
+            )
+        )
     return x
 
 
 def meshgrid(*xs, indexing="xy", sparse=False):
-    """A list of coordinate arrays from coordinate vectors; "xy" puts the first along axis 1, "ij" along axis 0."""
+    """Coordinate arrays from coordinate vectors; "xy" puts the first along axis 1, "ij" along axis 0."""
     if indexing not in ("xy", "ij"):
-        raise ShapeError(four_parts(f"meshgrid with indexing={indexing!r}", "it is 'xy' or 'ij'", show(user_line())))
+        raise ShapeError(
+            four_parts(f"meshgrid with indexing={indexing!r}", "it is 'xy' or 'ij'", show(user_line()))
+        )
     n = len(xs)
     order = [1, 0, *range(2, n)] if indexing == "xy" and n > 1 else list(range(n))
-    out = [reshape(x, tuple(-1 if axis == order[k] else 1 for axis in range(n))) for k, x in enumerate(map(as_tensor, xs))]
+    out = [
+        reshape(x, tuple(-1 if axis == order[k] else 1 for axis in range(n)))
+        for k, x in enumerate(map(as_tensor, xs))
+    ]
     return out if sparse or not out else broadcast_arrays(*out)
 
 
-__all__ = ["arange", "eye", "full", "full_like", "identity", "linspace", "logspace", "meshgrid", "ones", "ones_like", "tri", "tril",
-           "triu", "zeros", "zeros_like"]
+__all__ = [
+    "arange",
+    "eye",
+    "full",
+    "full_like",
+    "identity",
+    "linspace",
+    "logspace",
+    "meshgrid",
+    "ones",
+    "ones_like",
+    "tri",
+    "tril",
+    "triu",
+    "zeros",
+    "zeros_like",
+]

@@ -19,13 +19,30 @@ from ..graph.node import Node, make
 from ..graph.types import Type, shape_text
 from ..loops import ir
 from ..loops.ir import E, View
-from .elementwise import INTS, absolute, equal, exp, isfinite, isnan, not_equal, number, power, sqrt, square, where
+from .elementwise import (
+    INTS,
+    absolute,
+    equal,
+    exp,
+    isfinite,
+    isnan,
+    not_equal,
+    number,
+    power,
+    sqrt,
+    square,
+    where,
+)
 from .row import STOP, Row, as_tensor, cast, normalize_axes, normalize_axis, promoted, sample
 from .shape import broadcast_to, flatten, reshape, size_of
 
-_shapes = [sample((3, 4), axis=(1,), keepdims=False), sample((2, 3, 4), axis=(0, 2), keepdims=True),
-           sample((3, 4), axis=(0, 1), keepdims=False), sample((3, 1), axis=(1,), keepdims=False),
-           sample((), axis=(), keepdims=False)]
+_shapes = [
+    sample((3, 4), axis=(1,), keepdims=False),
+    sample((2, 3, 4), axis=(0, 2), keepdims=True),
+    sample((3, 4), axis=(0, 1), keepdims=False),
+    sample((3, 1), axis=(1,), keepdims=False),
+    sample((), axis=(), keepdims=False),
+]
 _empty = [sample((0, 3), axis=(0,), keepdims=False, grad=False), sample((0, 3), axis=(1,), keepdims=True)]
 
 
@@ -55,12 +72,20 @@ def full_index(i: tuple, ks: tuple, axis: tuple[int, ...], ndim: int, keepdims: 
     return tuple(out)
 
 
-def over(operation: str, i: tuple, x: View, axis: tuple[int, ...], keepdims: bool,
-         body: Callable[..., E] | None = None) -> E:
-    """The fold of body(element, *reduced indices) over `axis` for the result's index i; the element itself by default."""
+def over(
+    operation: str,
+    i: tuple,
+    x: View,
+    axis: tuple[int, ...],
+    keepdims: bool,
+    body: Callable[..., E] | None = None,
+) -> E:
+    """The fold over `axis` at the result's index i of body(element, *reduced indices), or of the element."""
+
     def at_reduced(*ks: Any) -> E:
         element = x[full_index(i, ks, axis, x.ndim, keepdims)]
         return element if body is None else body(element, *ks)
+
     return ir.fold(operation, [x.dims[a] for a in axis], at_reduced)
 
 
@@ -78,8 +103,13 @@ def count(x: Node, axis: tuple[int, ...]) -> Any:
 def _needs_elements(name: str, x: Type, axis: tuple[int, ...]) -> None:
     none = [a for a in axis if isinstance(x.dims[a], int) and not x.dims[a]]
     if none:
-        raise ShapeError(four_parts(f"{name} over axis {none[0]}", f"no elements there in {shape_text(x.dims)}",
-                                    attempt=f"an operand with elements: {name} of nothing has no value"))
+        raise ShapeError(
+            four_parts(
+                f"{name} over axis {none[0]}",
+                f"no elements there in {shape_text(x.dims)}",
+                attempt=f"an operand with elements: {name} of nothing has no value",
+            )
+        )
 
 
 class Reduction(Row):
@@ -119,7 +149,11 @@ def _floating(x: Any) -> Node:
 class Sum(Reduction):
     """The sum over `axis` (all axes by default). Integers and bools are summed in 64 bits."""
 
-    samples = [*_shapes, *_empty, sample((3, 4), dtypes=("int64",), low=-5, high=5, axis=(1,), keepdims=False, grad=False)]
+    samples = [
+        *_shapes,
+        *_empty,
+        sample((3, 4), dtypes=("int64",), low=-5, high=5, axis=(1,), keepdims=False, grad=False),
+    ]
 
     def prepare(self, x):
         return _wide(x)
@@ -135,10 +169,17 @@ sum = Sum("sum")
 
 
 class Prod(Reduction):
-    """The product over `axis`. Integers and bools are multiplied in 64 bits. The gradient is exact where x holds zeros."""
+    """The product over `axis`. Integers and bools are multiplied in 64 bits.
+
+    The gradient is exact where x holds zeros.
+    """
 
     operation = "mul"
-    samples = [*_shapes, *_empty, sample((3, 4), dtypes=("int64",), low=-3, high=3, axis=(1,), keepdims=False, grad=False)]
+    samples = [
+        *_shapes,
+        *_empty,
+        sample((3, 4), dtypes=("int64",), low=-3, high=3, axis=(1,), keepdims=False, grad=False),
+    ]
 
     def prepare(self, x):
         return _wide(x)
@@ -147,7 +188,8 @@ class Prod(Reduction):
         return np.asarray(x.prod(axis=axis, keepdims=keepdims, dtype=x.dtype))
 
     def vjp(self, g, y, x, *, axis, keepdims):
-        # the product of the others, element by element: p is the product of the nonzero ones, q the sum of the zeros,
+        # the product of the others, element by element: p is the product of the nonzero ones, q the sum of
+        # the zeros,
         # written so that the second derivative is right too
         zero, one = number(0, x), number(1, x)
         is_zero = equal(x, zero)
@@ -176,7 +218,9 @@ def _as_number(n: Any, like: Node) -> Any:
 
 
 def var(x, axis=None, keepdims=False, *, ddof=0, correction=None, dtype=None):
-    """The mean squared deviation from the mean over `axis`, divided by n - ddof (`correction` is the Array API's name).
+    """The sum of squared deviations from the mean over `axis`, divided by n - ddof.
+
+    `correction` is the Array API's name for ddof.
 
     Two passes, so values far from 0 lose nothing.
     """
@@ -206,8 +250,15 @@ class Extreme(Reduction):
     def __init__(self, name: str, operation: str, numpy: Callable[..., Any]):
         object.__setattr__(self, "operation", operation)
         object.__setattr__(self, "_numpy", numpy)
-        object.__setattr__(self, "samples", [*_shapes, sample((0, 3), axis=(1,), keepdims=False), sample(
-            (3, 4), dtypes=(*INTS, "bool"), low=0, high=3, axis=(1,), keepdims=False, grad=False)])
+        object.__setattr__(
+            self,
+            "samples",
+            [
+                *_shapes,
+                sample((0, 3), axis=(1,), keepdims=False),
+                sample((3, 4), dtypes=(*INTS, "bool"), low=0, high=3, axis=(1,), keepdims=False, grad=False),
+            ],
+        )
         super().__init__(name)
 
     def infer(self, x, *, axis, keepdims):
@@ -236,10 +287,17 @@ class ArgExtreme(Row):
     def __init__(self, name: str, operation: str, numpy: Callable[..., Any]):
         object.__setattr__(self, "operation", operation)
         object.__setattr__(self, "_numpy", numpy)
-        object.__setattr__(self, "samples", [
-            sample((3, 4), axis=(1,), keepdims=False, grad=False), sample((3, 4), axis=(0,), keepdims=True, grad=False),
-            sample((2, 3, 2), axis=(0, 1, 2), keepdims=False, grad=False), sample((), axis=(), keepdims=False, grad=False),
-            sample((3, 5), dtypes=(*INTS, "bool"), low=0, high=3, axis=(1,), keepdims=False, grad=False)])
+        object.__setattr__(
+            self,
+            "samples",
+            [
+                sample((3, 4), axis=(1,), keepdims=False, grad=False),
+                sample((3, 4), axis=(0,), keepdims=True, grad=False),
+                sample((2, 3, 2), axis=(0, 1, 2), keepdims=False, grad=False),
+                sample((), axis=(), keepdims=False, grad=False),
+                sample((3, 5), dtypes=(*INTS, "bool"), low=0, high=3, axis=(1,), keepdims=False, grad=False),
+            ],
+        )
         super().__init__(name)
 
     def infer(self, x, *, axis, keepdims):
@@ -253,13 +311,16 @@ class ArgExtreme(Row):
         def place_if_best(element: E, *ks: Any) -> E:
             hit = ir.call("eq", element, best)
             if dtypes.is_float(x.dtype):
-                hit = hit | ir.call("isnan", element)       # best is NaN as soon as one element is
+                hit = hit | ir.call("isnan", element)  # best is NaN as soon as one element is
             return ir.select(hit, ir.index(flatten(ks, dims)), ir.index(poly.product(dims)))
+
         return over("minimum", i, x, axis, keepdims, place_if_best)
 
     def numpy(self, x, *, axis, keepdims):
         whole = len(axis) != 1
-        found = np.asarray(self._numpy(x.reshape(-1) if whole else x, axis=0 if whole else axis[0]), dtype="int64")
+        found = np.asarray(
+            self._numpy(x.reshape(-1) if whole else x, axis=0 if whole else axis[0]), dtype="int64"
+        )
         return found.reshape(reduced_dims(x.shape, axis, keepdims))
 
     def vjp(self, g, y, x, *, axis, keepdims):
@@ -287,8 +348,14 @@ class Logical(Reduction):
     def __init__(self, name: str, operation: str, numpy: Callable[..., Any]):
         object.__setattr__(self, "operation", operation)
         object.__setattr__(self, "_numpy", numpy)
-        object.__setattr__(self, "samples", [
-            sample(*s.args, dtypes=("bool",), low=0, high=2, grad=False, **s.attrs) for s in (*_shapes, *_empty)])
+        object.__setattr__(
+            self,
+            "samples",
+            [
+                sample(*s.args, dtypes=("bool",), low=0, high=2, grad=False, **s.attrs)
+                for s in (*_shapes, *_empty)
+            ],
+        )
         super().__init__(name)
 
     def prepare(self, x):
@@ -326,7 +393,10 @@ class LogSumExp(Row):
     def at(self, i, x, *, axis, keepdims):
         largest = over("maximum", i, x, axis, keepdims)
         shift = ir.select(ir.call("isfinite", largest), largest, ir.literal(0, x.dtype))
-        return ir.call("log", over("add", i, x, axis, keepdims, lambda e, *ks: ir.call("exp", e - shift))) + shift
+        return (
+            ir.call("log", over("add", i, x, axis, keepdims, lambda e, *ks: ir.call("exp", e - shift)))
+            + shift
+        )
 
     def numpy(self, x, *, axis, keepdims):
         return np.asarray(np.logaddexp.reduce(x, axis=axis, keepdims=keepdims))
@@ -337,7 +407,12 @@ class LogSumExp(Row):
 
     def __call__(self, x, axis=None, keepdims=False):
         x = as_tensor(x)
-        return make(self, [cast(x, dtypes.as_float(x.dtype))], axis=normalize_axes(axis, x.ndim, self.name), keepdims=bool(keepdims))
+        return make(
+            self,
+            [cast(x, dtypes.as_float(x.dtype))],
+            axis=normalize_axes(axis, x.ndim, self.name),
+            keepdims=bool(keepdims),
+        )
 
 
 logsumexp = LogSumExp("logsumexp")
@@ -351,8 +426,14 @@ def average(x, axis=None, weights=None, keepdims=False):
     x, w = promoted(_floating(x), weights)
     if w.ndim != x.ndim:
         if w.ndim != 1 or axis is None or isinstance(axis, (tuple, list)):
-            raise ShapeError(four_parts(f"average with weights {w._type}", f"operand {x._type}", show(user_line()),
-                                        "weights of the operand's shape, or one axis and 1-d weights"))
+            raise ShapeError(
+                four_parts(
+                    f"average with weights {w._type}",
+                    f"operand {x._type}",
+                    show(user_line()),
+                    "weights of the operand's shape, or one axis and 1-d weights",
+                )
+            )
         place = normalize_axis(axis, x.ndim, "average")
         w = reshape(w, tuple(w.dims[0] if k == place else 1 for k in range(x.ndim)))
     w = broadcast_to(w, x.dims)
@@ -379,7 +460,9 @@ def nanvar(x, axis=None, keepdims=False, *, ddof=0):
     """`var` without NaNs."""
     x = _floating(x)
     deviation = x - nanmean(x, axis, True)
-    return nansum(deviation * deviation, axis, keepdims) / (cast(sum(~isnan(x), axis, keepdims), x.dtype) - ddof)
+    return nansum(deviation * deviation, axis, keepdims) / (
+        cast(sum(~isnan(x), axis, keepdims), x.dtype) - ddof
+    )
 
 
 def nanstd(x, axis=None, keepdims=False, *, ddof=0):
@@ -412,16 +495,22 @@ def _without_nan(reduction: Row, x: Any, neutral: float, axis: Any, keepdims: bo
 
 # ----------------------------------------------------------------------------------------------- norms
 def norm(x, ord=None, axis=None, keepdims=False):
-    """The norm of vectors along one axis, or of matrices over two, as numpy.linalg.norm without the spectral ones.
+    """The norm of vectors along one axis, or of matrices over two, as numpy.linalg.norm without spectral ones.
 
-    ord: None (root of the sum of squares), "fro", a number p, inf or -inf; for matrices 1, -1, inf, -inf, "fro".
-    axis None takes all elements, and then with an ord the operand itself is the vector or matrix.
-    The gradient of a root at 0 is 0.
+    ord: None (root of the sum of squares), "fro", a number p, inf or -inf; for matrices 1, -1, inf, -inf,
+    "fro". axis None takes all elements, and then with an ord the operand itself is the vector or matrix. The
+    gradient of a root at 0 is 0.
     """
     x = _floating(x)
     if axis is None and ord is None:
         return _safe_sqrt(sum(square(x), None, keepdims))
-    axes = tuple(range(x.ndim)) if axis is None else (axis,) if not isinstance(axis, (tuple, list)) else tuple(axis)
+    axes = (
+        tuple(range(x.ndim))
+        if axis is None
+        else (axis,)
+        if not isinstance(axis, (tuple, list))
+        else tuple(axis)
+    )
     axes = tuple(normalize_axis(a, x.ndim, "norm") for a in axes)
     if len(axes) == 1:
         return _vector_norm(x, 2 if ord is None else ord, axes[0], keepdims)
@@ -442,14 +531,24 @@ def _vector_norm(x: Node, ord: Any, axis: int, keepdims: bool) -> Node:
     if ord == 1:
         return sum(absolute(x), axis, keepdims)
     if isinstance(ord, str):
-        raise DTypeError(four_parts(f"norm of vectors with ord {ord!r}", "a word", show(user_line()), "a number, or two axes"))
+        raise DTypeError(
+            four_parts(
+                f"norm of vectors with ord {ord!r}", "a word", show(user_line()), "a number, or two axes"
+            )
+        )
     return power(sum(power(absolute(x), float(ord)), axis, keepdims), 1.0 / ord)
 
 
 def _matrix_norm(x: Node, ord: Any, axes: tuple[int, ...], keepdims: bool) -> Node:
     if len(axes) != 2 or ord not in (1, -1, math.inf, -math.inf):
-        raise DTypeError(four_parts(f"norm over axes {axes} with ord {ord!r}", f"operand {x._type}", show(user_line()),
-                                    "one axis with a number, or two with 'fro', 1, -1, inf or -inf"))
+        raise DTypeError(
+            four_parts(
+                f"norm over axes {axes} with ord {ord!r}",
+                f"operand {x._type}",
+                show(user_line()),
+                "one axis with a number, or two with 'fro', 1, -1, inf or -inf",
+            )
+        )
     row, column = axes if ord in (1, -1) else reversed(axes)
     extreme = max if ord in (1, math.inf) else min
     sums = sum(absolute(x), row, True)
@@ -457,5 +556,30 @@ def _matrix_norm(x: Node, ord: Any, axes: tuple[int, ...], keepdims: bool) -> No
     return found if keepdims else reshape(found, reduced_dims(x.dims, tuple(sorted(axes)), False))
 
 
-__all__ = ["all", "amax", "amin", "any", "argmax", "argmin", "average", "count_nonzero", "logsumexp", "max", "mean", "min",
-           "nanmax", "nanmean", "nanmin", "nanprod", "nanstd", "nansum", "nanvar", "norm", "prod", "ptp", "std", "sum", "var"]
+__all__ = [
+    "all",
+    "amax",
+    "amin",
+    "any",
+    "argmax",
+    "argmin",
+    "average",
+    "count_nonzero",
+    "logsumexp",
+    "max",
+    "mean",
+    "min",
+    "nanmax",
+    "nanmean",
+    "nanmin",
+    "nanprod",
+    "nanstd",
+    "nansum",
+    "nanvar",
+    "norm",
+    "prod",
+    "ptp",
+    "std",
+    "sum",
+    "var",
+]

@@ -15,7 +15,7 @@ from ..graph.node import CONSTANT, Node, make
 from ..graph.types import Type, broadcast_dims, is_one, shape_text
 from ..loops import ir
 from ..loops.ir import E, View
-from .row import ROWS, STOP, Row, as_tensor, broadcast_index, normalize_axes, normalize_axis, promoted, sample
+from .row import ROWS, STOP, Row, as_tensor, broadcast_index, normalize_axes, normalize_axis, sample
 
 
 class BoundsError(ShapeError, IndexError):
@@ -55,20 +55,32 @@ def as_size(value: Any, what: str = "a size") -> Any:
         return value
     if not isinstance(value, Node):
         if isinstance(value, (bool, float)) or not hasattr(value, "__index__"):
-            raise ShapeError(four_parts(what, f"{value!r}", show(user_line()), "an int, or a size such as x.shape[0]"))
+            raise ShapeError(
+                four_parts(what, f"{value!r}", show(user_line()), "an int, or a size such as x.shape[0]")
+            )
         return int(value)
     if value.ndim or value.dtype not in ("int64", "int32"):
-        raise ShapeError(four_parts(what, f"{value.dtype} {shape_text(value.dims)}", show(user_line()), "a 0-d integer"))
+        raise ShapeError(
+            four_parts(what, f"{value.dtype} {shape_text(value.dims)}", show(user_line()), "a 0-d integer")
+        )
     if value.op is CONSTANT:
         return int(value.payload)
     if value.op is size_of:
         return value.inputs[0].dims[value.attrs["axis"]]
-    algebra = {"add": lambda a, b: a + b, "subtract": lambda a, b: a - b, "multiply": lambda a, b: a * b,
-               "floor_divide": poly.floordiv, "remainder": poly.mod, "maximum": poly.maximum, "minimum": poly.minimum,
-               "negative": lambda a: -a, "cast": lambda a: a}.get(value.op.name)
+    algebra = {
+        "add": lambda a, b: a + b,
+        "subtract": lambda a, b: a - b,
+        "multiply": lambda a, b: a * b,
+        "floor_divide": poly.floordiv,
+        "remainder": poly.mod,
+        "maximum": poly.maximum,
+        "minimum": poly.minimum,
+        "negative": lambda a: -a,
+        "cast": lambda a: a,
+    }.get(value.op.name)
     if algebra is not None and all(x.ndim == 0 and x.dtype in ("int64", "int32") for x in value.inputs):
         return algebra(*(as_size(x, what) for x in value.inputs))
-    return poly.atom("value", value)        # decided by data: evaluated on the host before anything is allocated
+    return poly.atom("value", value)  # decided by data: evaluated on the host before anything is allocated
 
 
 def as_shape(shape: Any, what: str = "a shape") -> tuple:
@@ -87,8 +99,14 @@ class BroadcastTo(Row):
 
     def infer(self, x: Type, *, shape: tuple) -> Type:
         common = broadcast_dims(x.dims, shape, what="broadcast_to")
-        if len(common) != len(shape) or any(isinstance(d, int) and isinstance(s, int) and d != s for d, s in zip(common, shape)):
-            raise ShapeError(four_parts(f"broadcast_to {shape_text(shape)}", f"operand {x}", attempt="sizes must be equal or 1"))
+        if len(common) != len(shape) or any(
+            isinstance(d, int) and isinstance(s, int) and d != s for d, s in zip(common, shape)
+        ):
+            raise ShapeError(
+                four_parts(
+                    f"broadcast_to {shape_text(shape)}", f"operand {x}", attempt="sizes must be equal or 1"
+                )
+            )
         return Type(x.dtype, shape)
 
     def at(self, i: tuple, x: View, *, shape: tuple) -> E:
@@ -98,7 +116,7 @@ class BroadcastTo(Row):
         return np.broadcast_to(x, shape).copy()
 
     def vjp(self, g, y, x, *, shape):
-        return (g,)                          # the driver sums what was broadcast
+        return (g,)  # the driver sums what was broadcast
 
     def __call__(self, x, shape):
         x, shape = as_tensor(x), as_shape(shape, "broadcast_to")
@@ -112,12 +130,22 @@ broadcast_to = BroadcastTo("broadcast_to")
 class Reshape(Row):
     """x with the same elements in row-major order under another shape; one size may be -1."""
 
-    samples = [sample((3, 4), shape=(2, 6)), sample((2, 3, 4), shape=(4, 6)), sample((0, 3), shape=(3, 0)), sample((1, 1), shape=())]
+    samples = [
+        sample((3, 4), shape=(2, 6)),
+        sample((2, 3, 4), shape=(4, 6)),
+        sample((0, 3), shape=(3, 0)),
+        sample((1, 1), shape=()),
+    ]
 
     def infer(self, x: Type, *, shape: tuple) -> Type:
         if isinstance(x.size, int) and isinstance(poly.product(shape), int) and x.size != poly.product(shape):
-            raise ShapeError(four_parts(f"reshape to {shape_text(shape)}, {poly.product(shape)} elements",
-                                        f"{x.size} elements in {shape_text(x.dims)}", attempt="leave one size as -1"))
+            raise ShapeError(
+                four_parts(
+                    f"reshape to {shape_text(shape)}, {poly.product(shape)} elements",
+                    f"{x.size} elements in {shape_text(x.dims)}",
+                    attempt="leave one size as -1",
+                )
+            )
         return Type(x.dtype, shape)
 
     def at(self, i: tuple, x: View, *, shape: tuple) -> E:
@@ -139,17 +167,32 @@ class Reshape(Row):
 def _fill_minus_one(x: Node, sizes: Sequence[Any]) -> tuple:
     holes = [k for k, d in enumerate(sizes) if isinstance(d, int) and d == -1]
     if len(holes) > 1 or any(isinstance(d, int) and d < -1 for d in sizes):
-        raise ShapeError(four_parts(f"reshape to {tuple(sizes)}", "more than one unknown size or a negative one", show(user_line()),
-                                    "one size may be -1, the others are at least 0"))
+        raise ShapeError(
+            four_parts(
+                f"reshape to {tuple(sizes)}",
+                "more than one unknown size or a negative one",
+                show(user_line()),
+                "one size may be -1, the others are at least 0",
+            )
+        )
     if not holes:
         return tuple(sizes)
     rest = poly.product(d for k, d in enumerate(sizes) if k != holes[0])
     total = x._type.size
     exact = poly.exact_quotient(total, rest)
     if exact is None and isinstance(total, int) and isinstance(rest, int):
-        raise ShapeError(four_parts(f"reshape to {tuple(sizes)}", f"{total} elements in {shape_text(x.dims)}, not a multiple of {rest}",
-                                    show(user_line()), "sizes whose product divides the number of elements"))
-    return tuple((exact if exact is not None else poly.floordiv(total, rest)) if k == holes[0] else d for k, d in enumerate(sizes))
+        raise ShapeError(
+            four_parts(
+                f"reshape to {tuple(sizes)}",
+                f"{total} elements in {shape_text(x.dims)}, not a multiple of {rest}",
+                show(user_line()),
+                "sizes whose product divides the number of elements",
+            )
+        )
+    return tuple(
+        (exact if exact is not None else poly.floordiv(total, rest)) if k == holes[0] else d
+        for k, d in enumerate(sizes)
+    )
 
 
 def flatten(i: Sequence[Any], dims: Sequence[Any]) -> Any:
@@ -199,10 +242,20 @@ class Transpose(Row):
     def __call__(self, x, *axes):
         x = as_tensor(x)
         axes = axes[0] if len(axes) == 1 and (axes[0] is None or isinstance(axes[0], (tuple, list))) else axes
-        order = tuple(reversed(range(x.ndim))) if not axes else tuple(normalize_axis(a, x.ndim, "transpose") for a in axes)
+        order = (
+            tuple(reversed(range(x.ndim)))
+            if not axes
+            else tuple(normalize_axis(a, x.ndim, "transpose") for a in axes)
+        )
         if sorted(order) != list(range(x.ndim)):
-            raise ShapeError(four_parts(f"transpose with axes {tuple(axes)}", f"the operand has {x.ndim} axes", show(user_line()),
-                                        "each axis exactly once"))
+            raise ShapeError(
+                four_parts(
+                    f"transpose with axes {tuple(axes)}",
+                    f"the operand has {x.ndim} axes",
+                    show(user_line()),
+                    "each axis exactly once",
+                )
+            )
         return x if order == tuple(range(x.ndim)) else make(self, [x], axes=order)
 
 
@@ -219,502 +272,44 @@ def expand_dims(x, axis):
 
 
 def squeeze(x, axis=None):
-    """x without axes of size 1: all that are known to be 1, or those named. Raises ShapeError for a named axis of another size."""
+    """x without axes of size 1: all that are known to be 1, or those named.
+
+    Raises ShapeError for a named axis of another size.
+    """
     x = as_tensor(x)
-    axes = tuple(k for k, d in enumerate(x.dims) if is_one(d)) if axis is None else normalize_axes(axis, x.ndim, "squeeze")
+    axes = (
+        tuple(k for k, d in enumerate(x.dims) if is_one(d))
+        if axis is None
+        else normalize_axes(axis, x.ndim, "squeeze")
+    )
     wrong = [k for k in axes if isinstance(x.dims[k], int) and not is_one(x.dims[k])]
     if wrong:
-        raise ShapeError(four_parts(f"squeeze of axis {wrong[0]}", f"its size is {x.dims[wrong[0]]}", show(user_line())))
+        raise ShapeError(
+            four_parts(f"squeeze of axis {wrong[0]}", f"its size is {x.dims[wrong[0]]}", show(user_line()))
+        )
     return reshape(x, tuple(d for k, d in enumerate(x.dims) if k not in axes))
-
-
-# ------------------------------------------------------------------------------------ concatenate, stack
-class Concatenate(Row):
-    """The operands one after the other along an axis that exists. Sizes on the other axes are equal. Attribute: axis."""
-
-    samples = [sample((3, 4), (2, 4), (1, 4), axis=0), sample((3, 1), (3, 4), axis=1), sample((0, 2), (3, 2), axis=0),
-               sample((2, 3), axis=0), sample((3,), (2,), dtypes=("int64", "bool", "uint8"), low=0, high=2, axis=0, grad=False)]
-
-    def infer(self, *xs: Type, axis: int) -> Type:
-        dims = list(xs[0].dims)
-        for x in xs[1:]:
-            for k, d in enumerate(x.dims):
-                if k == axis:
-                    dims[k] = dims[k] + d
-                elif not isinstance(dims[k], int):
-                    dims[k] = d
-                elif isinstance(d, int) and d != dims[k]:
-                    raise ShapeError(four_parts(f"concatenate along axis {axis}", [shape_text(x.dims) for x in xs],
-                                                attempt=f"sizes on axis {k} must be equal"))
-        return Type(xs[0].dtype, dims)
-
-    def at(self, i: tuple, *xs: View, axis: int) -> E:
-        ends = [0]
-        for x in xs:
-            ends.append(ends[-1] + x.dims[axis])
-
-        def element(k: int) -> E:
-            return xs[k][(*i[:axis], i[axis] - ends[k], *i[axis + 1:])]
-        result = element(len(xs) - 1)
-        for k in range(len(xs) - 2, -1, -1):
-            result = ir.cond(ir.compare("lt", i[axis], ends[k + 1]), element(k), result)
-        return result
-
-    def numpy(self, *xs, axis):
-        return np.concatenate(xs, axis=axis)
-
-    def vjp(self, g, y, *xs, axis):
-        return tuple(split_at(g, [x.dims[axis] for x in xs], axis))
-
-    def __call__(self, xs, axis=0, *, dim=None):
-        xs = promoted(*xs)
-        if axis is None:
-            xs, axis = [reshape(x, -1) for x in xs], 0
-        _same_rank(xs, "concatenate")
-        if not xs[0].ndim:
-            raise ShapeError(four_parts("concatenate", "0-d operands", show(user_line()), "T.stack"))
-        axis = normalize_axis(axis, xs[0].ndim, "concatenate")
-        return xs[0] if len(xs) == 1 else make(self, xs, axis=axis)
-
-
-concatenate = Concatenate("concatenate")
-concat = concatenate
-
-
-def _same_rank(xs: Sequence[Node], what: str) -> None:
-    if len({x.ndim for x in xs}) != 1:
-        raise ShapeError(four_parts(what, [shape_text(x.dims) for x in xs] or "no operands", show(user_line()),
-                                    "operands with the same number of axes"))
-
-
-class Stack(Row):
-    """The operands, all of one shape, next to each other along a new axis. Attribute: axis."""
-
-    samples = [sample((3, 4), (3, 4), axis=0), sample((3,), (3,), (3,), axis=1), sample((), (), axis=0), sample((0, 2), (0, 2), axis=1)]
-
-    def infer(self, *xs: Type, axis: int) -> Type:
-        dims = list(xs[0].dims)
-        for x in xs[1:]:
-            for k, d in enumerate(x.dims):
-                if not isinstance(dims[k], int):
-                    dims[k] = d
-                elif isinstance(d, int) and d != dims[k]:
-                    raise ShapeError(four_parts("stack of operands of one shape", [shape_text(x.dims) for x in xs]))
-        return Type(xs[0].dtype, (*dims[:axis], len(xs), *dims[axis:]))
-
-    def at(self, i: tuple, *xs: View, axis: int) -> E:
-        rest = (*i[:axis], *i[axis + 1:])
-        result = xs[-1][rest]
-        for k in range(len(xs) - 2, -1, -1):
-            result = ir.cond(ir.compare("le", i[axis], k), xs[k][rest], result)
-        return result
-
-    def numpy(self, *xs, axis):
-        return np.stack(xs, axis=axis)
-
-    def vjp(self, g, y, *xs, axis):
-        return tuple(unstack(g, axis))
-
-    def __call__(self, *xs, axis=0):
-        xs = xs[0] if len(xs) == 1 and not isinstance(xs[0], Node) else xs
-        if len(xs) == 2 and isinstance(xs[0], (list, tuple)) and isinstance(xs[1], int):
-            xs, axis = xs                                   # numpy.stack(arrays, axis)
-        xs = promoted(*xs)
-        _same_rank(xs, "stack")
-        axis = normalize_axis(axis, xs[0].ndim + 1, "stack")
-        return expand_dims(xs[0], axis) if len(xs) == 1 else make(self, xs, axis=axis)
-
-
-stack = Stack("stack")
-
-
-def hstack(xs):
-    """The operands side by side: along axis 1, or along axis 0 when they have one axis."""
-    xs = [atleast_1d(x) for x in xs]
-    return concatenate(xs, 0 if xs[0].ndim == 1 else 1)
-
-
-def vstack(xs):
-    """The operands below each other; 1-d operands are rows."""
-    return concatenate([atleast_2d(x) for x in xs], 0)
-
-
-def dstack(xs):
-    """The operands behind each other, along axis 2."""
-    return concatenate([atleast_3d(x) for x in xs], 2)
-
-
-def column_stack(xs):
-    """1-d operands as the columns of a matrix; 2-d operands side by side."""
-    xs = [as_tensor(x) for x in xs]
-    return concatenate([reshape(x, (-1, 1)) if x.ndim < 2 else x for x in xs], 1)
-
-
-# ------------------------------------------------------------------------------------------- slicing
-# One index item per axis of the operand, and "new" ones between them, all with known meaning:
-#   ("slice", start, step, size)  start + step * k for 0 <= k < size     ("int", k)  one element, axis dropped
-#   ("new",)                      a new axis of size 1                   ("array",)  the next index array (see ops/index.py)
-# start, size and k are ints or polynomials; step is an int. Every slice lies inside its axis, whatever the sizes are.
-Items = tuple[tuple, ...]
-
-
-def slice_item(s: slice, size: Any) -> tuple:
-    """The index item of a Python slice on an axis of this size, by NumPy's rules."""
-    step = 1 if s.step is None else as_size(s.step, "the step of a slice")
-    if not isinstance(step, int) or step == 0:
-        raise ShapeError(four_parts(f"a slice with step {step}", "steps are ints other than 0", show(user_line())))
-    low = None if s.start is None else as_size(s.start, "the start of a slice")
-    high = None if s.stop is None else as_size(s.stop, "the stop of a slice")
-    if step > 0:
-        start = 0 if low is None else _from_end(low, size, 0)
-        stop = size if high is None else _from_end(high, size, 0)
-        if high is not None and poly.bounds(high)[1] >= 0:
-            stop = poly.minimum(stop, size)
-        length = stop - start
-    else:
-        start = size - 1 if low is None else _from_end(low, size, -1)
-        if low is not None and poly.bounds(low)[1] >= 0:
-            start = poly.minimum(start, size - 1)
-        stop = -1 if high is None else _from_end(high, size, -1)
-        length = start - stop
-    return "slice", start, step, poly.ceildiv(poly.maximum(length, 0), abs(step))
-
-
-def _from_end(position: Any, size: Any, floor: int) -> Any:
-    """position, counted from the end when negative, and then at least floor."""
-    low, high = poly.bounds(position)
-    if low >= 0:
-        return position
-    if high < 0:
-        return poly.maximum(position + size, floor)
-    negative = poly.maximum(poly.minimum(-position, 1), 0)          # 1 when the position turns out to be negative
-    return poly.maximum(position + size * negative, floor)
-
-
-def full_item(size: Any) -> tuple:
-    """The item that takes a whole axis."""
-    return "slice", 0, 1, size
-
-
-def source_axes(items: Items) -> list[tuple[int, tuple]]:
-    """(axis of the operand, item) for the items that consume one."""
-    return list(enumerate(item for item in items if item[0] != "new"))
-
-
-def check_positions(items: Items, dims: Sequence[Any]) -> None:
-    """Raises BoundsError for a single position that is known to lie outside its axis."""
-    for axis, item in source_axes(items):
-        if item[0] == "int" and isinstance(item[1], int) and isinstance(dims[axis], int) and not 0 <= item[1] < dims[axis]:
-            k = item[1] if item[1] >= 0 else item[1] - dims[axis]
-            raise BoundsError(four_parts(f"index {k} on axis {axis}", f"size {dims[axis]} there",
-                                         attempt=f"indices from {-dims[axis]} to {dims[axis] - 1}"))
-
-
-def basic_dims(items: Items) -> tuple:
-    """The sizes that slices and new axes give, in order."""
-    return tuple(1 if item[0] == "new" else item[3] for item in items if item[0] in ("new", "slice"))
-
-
-def basic_source(i: Sequence[Any], items: Items) -> tuple:
-    """The operand's index, None on the axes of index arrays, from the index of the slices' and new axes' dims."""
-    rest, out = iter(i), []
-    for item in items:
-        if item[0] == "slice":
-            out.append(item[1] + item[2] * next(rest))
-        elif item[0] == "new":
-            next(rest)
-        else:
-            out.append(item[1] if item[0] == "int" else None)
-    return tuple(out)
-
-
-def ints_inside(items: Items, dims: Sequence[Any]) -> E:
-    """The condition that every integer item lies inside its axis; constant when the sizes are known."""
-    return ir.both(*(c for axis, item in source_axes(items) if item[0] == "int"
-                     for c in (ir.compare("ge", item[1], 0), ir.compare("lt", item[1], dims[axis]))))
-
-
-def basic_target(i: Sequence[Any], items: Items, dims: Sequence[Any]) -> tuple[E, tuple]:
-    """Whether the items select the operand's index i, and the index of the selected part it has then.
-
-    Axes of index arrays are left to the caller. The second is only meaningful where the first holds.
-    """
-    conditions, part = [], []
-    axis = 0
-    for item in items:
-        if item[0] == "new":
-            part.append(0)
-            continue
-        k, axis = i[axis], axis + 1
-        if item[0] == "int":
-            conditions.append(ir.compare("eq", k, item[1]))
-        elif item[0] == "slice":
-            _, start, step, size = item
-            if item == full_item(dims[axis - 1]):
-                part.append(k)
-                continue
-            offset = k - start if step > 0 else start - k
-            conditions.append(ir.compare("ge", offset, 0))
-            if abs(step) > 1:
-                conditions.append(ir.compare("eq", poly.mod(offset, abs(step)), 0))
-            conditions.append(ir.compare("lt", offset, size * abs(step)))
-            part.append(poly.floordiv(offset, abs(step)))
-    return ir.both(*conditions), tuple(part)
-
-
-def numpy_items(items: Items, dims: Sequence[int], arrays: Sequence[np.ndarray] = ()) -> tuple:
-    """The items as an index for NumPy into an array of these dims, sizes being ints by now."""
-    check_positions(items, dims)
-    rest = iter(arrays)
-    out: list[Any] = []
-    for item in items:
-        if item[0] == "slice":
-            _, start, step, size = item
-            stop = start + step * size
-            out.append(slice(0, 0) if size == 0 else slice(start, None if stop < 0 else stop, step))
-        else:
-            out.append(None if item[0] == "new" else item[1] if item[0] == "int" else next(rest))
-    return tuple(out)
-
-
-class Subtensor(Row):
-    """Part of x: slices, single positions and new axes. Attribute: items, see above."""
-
-    samples = [sample((5, 4), items=(("slice", 1, 2, 2), ("slice", 3, -1, 4))), sample((5, 4), items=(("int", 3), ("slice", 0, 1, 4))),
-               sample((4,), items=(("new",), ("slice", 3, -2, 2), ("new",))), sample((0, 2), items=(("slice", 0, 1, 0), ("slice", 1, 1, 1))),
-               sample((6,), dtypes=("int64", "uint8", "bool"), low=0, high=2, items=(("slice", 5, -3, 2),), grad=False)]
-    public = False
-
-    def infer(self, x: Type, *, items: Items) -> Type:
-        check_positions(items, x.dims)
-        return Type(x.dtype, basic_dims(items))
-
-    def at(self, i: tuple, x: View, *, items: Items) -> E:
-        return ir.cond(ints_inside(items, x.dims), x[basic_source(i, items)], ir.literal(0, x.dtype))
-
-    def numpy(self, x, *, items):
-        return np.ascontiguousarray(x[numpy_items(items, x.shape)]).reshape(basic_dims(items))
-
-    def vjp(self, g, y, x, *, items):
-        return (ROWS["index_set"].raw(zeros_of(x), g, items),)
-
-    def sizes_checked(self, x: Type, *, items: Items) -> list[tuple[Any, Any]]:
-        """(position, size) pairs with 0 <= position < size to be checked at the call, where only then known."""
-        return [(item[1], x.dims[axis]) for axis, item in source_axes(items)
-                if item[0] == "int" and not (isinstance(item[1], int) and isinstance(x.dims[axis], int))]
-
-    def __call__(self, x, items):
-        return make(self, [as_tensor(x)], items=items)
-
-
-subtensor = Subtensor("subtensor")
-
-
-def zeros_of(x: Node) -> Node:
-    """Zeros of the shape and dtype of x."""
-    return broadcast_to(as_tensor(0, x.dtype), x.dims)
-
-
-def slice_axis(x: Node, axis: int, start: Any, size: Any, step: int = 1) -> Node:
-    """x from start on along one axis: `size` elements, `step` apart."""
-    item = ("slice", start, step, size)
-    if item == full_item(x.dims[axis]):
-        return x
-    return subtensor(x, tuple(item if k == axis else full_item(d) for k, d in enumerate(x.dims)))
-
-
-def unstack(x, axis=0):
-    """A list of the parts of x along an axis of known size, without that axis."""
-    x = as_tensor(x)
-    axis = normalize_axis(axis, x.ndim, "unstack")
-    if not isinstance(x.dims[axis], int):
-        raise ShapeError(four_parts(f"unstack along axis {axis}", f"{x._type}: its size is not known", show(user_line()), "sg.scan"))
-    items = [full_item(d) for d in x.dims]
-    return [subtensor(x, (*items[:axis], ("int", k), *items[axis + 1:])) for k in range(x.dims[axis])]
-
-
-def split_at(x: Node, sizes: Sequence[Any], axis: int) -> list[Node]:
-    """Consecutive parts of x of these sizes along an axis."""
-    parts, start = [], 0
-    for size in sizes:
-        parts.append(slice_axis(x, axis, start, size))
-        start = start + size
-    return parts
-
-
-def split(x, indices_or_sections, axis=0):
-    """A list of parts of x: as many equal ones as the int says, or cut at the positions of the list."""
-    x = as_tensor(x)
-    axis = normalize_axis(axis, x.ndim, "split")
-    sections, size = indices_or_sections, x.dims[axis]
-    if isinstance(sections, (int, np.integer)) and isinstance(size, int) and (sections < 1 or size % int(sections)):
-        raise ShapeError(four_parts(f"split into {sections} equal parts", f"size {size} on axis {axis} of {shape_text(x.dims)}",
-                                    show(user_line()), "a number that divides the size, or T.array_split"))
-    return array_split(x, sections, axis)
-
-
-def array_split(x, indices_or_sections, axis=0):
-    """`split` that allows parts of different sizes: the first ones are longer by one."""
-    x = as_tensor(x)
-    axis = normalize_axis(axis, x.ndim, "array_split")
-    size, sections = x.dims[axis], indices_or_sections
-    if isinstance(sections, (int, np.integer)):
-        n = int(sections)
-        if n < 1:
-            raise ShapeError(four_parts(f"array_split into {n} parts", "at least one part is needed", show(user_line())))
-        each, extra = poly.floordiv(size, n), poly.mod(size, n)
-        return split_at(x, [each + poly.maximum(poly.minimum(extra - k, 1), 0) for k in range(n)], axis)
-    bounds = [None, *(as_size(p, "a position to split at") for p in sections), None]
-    parts = []
-    for low, high in zip(bounds[:-1], bounds[1:]):
-        _, start, step, length = slice_item(slice(low, high), size)
-        parts.append(slice_axis(x, axis, start, length, step))
-    return parts
-
-
-def hsplit(x, indices_or_sections):
-    """`split` along axis 1, or along axis 0 of a vector."""
-    x = as_tensor(x)
-    return split(x, indices_or_sections, 1 if x.ndim > 1 else 0)
-
-
-def vsplit(x, indices_or_sections):
-    """`split` along axis 0."""
-    return split(x, indices_or_sections, 0)
-
-
-def flip(x, axis=None):
-    """x with the order of elements reversed along the axes (all by default)."""
-    x = as_tensor(x)
-    axes = normalize_axes(axis, x.ndim, "flip")
-    items = tuple(("slice", d - 1, -1, d) if k in axes else full_item(d) for k, d in enumerate(x.dims))
-    return subtensor(x, items) if axes else x
-
-
-def fliplr(x):
-    """x reversed along axis 1."""
-    return flip(x, 1)
-
-
-def flipud(x):
-    """x reversed along axis 0."""
-    return flip(x, 0)
-
-
-def diff(x, n=1, axis=-1):
-    """The n-th difference of neighbours along an axis."""
-    x = as_tensor(x)
-    axis = normalize_axis(axis, x.ndim, "diff")
-    for _ in range(n):
-        size = poly.maximum(x.dims[axis] - 1, 0)
-        after, before = slice_axis(x, axis, 1, size), slice_axis(x, axis, 0, size)
-        x = ROWS["not_equal"](after, before) if x.dtype == "bool" else after - before
-    return x
-
-
-# ------------------------------------------------------------------------------------------ pad, roll
-class Pad(Row):
-    """x with a border of one value. Attributes: widths, (before, after) for each axis; value."""
-
-    public = False
-    samples = [sample((3, 4), widths=((1, 2), (0, 3)), value=0.0), sample((3,), widths=((2, 0),), value=1.5), sample((0, 2), widths=((1, 1), (0, 0)), value=0.0),
-               sample((3,), dtypes=("int64", "uint8"), low=0, high=5, widths=((1, 1),), value=2.0, grad=False)]
-
-    def infer(self, x: Type, *, widths: tuple, value: float) -> Type:
-        return Type(x.dtype, [low + d + high for d, (low, high) in zip(x.dims, widths)])
-
-    def at(self, i: tuple, x: View, *, widths: tuple, value: float) -> E:
-        source = tuple(k - low for k, (low, _) in zip(i, widths))
-        inside = [c for k, d, (low, high) in zip(source, x.dims, widths)
-                  for c in ((() if is_zero(low) else (ir.compare("ge", k, 0),)) + (() if is_zero(high) else (ir.compare("lt", k, d),)))]
-        return ir.cond(ir.both(*inside), x[source], ir.literal(value, x.dtype))
-
-    def numpy(self, x, *, widths, value):
-        return np.pad(x, widths, constant_values=value)
-
-    def vjp(self, g, y, x, *, widths, value):
-        return (subtensor(g, tuple(("slice", low, 1, d) for d, (low, _) in zip(x.dims, widths))),)
-
-    def __call__(self, x, widths, value=0.0):
-        x = as_tensor(x)
-        return make(self, [x], widths=tuple(widths), value=value) if any(not is_zero(w) for pair in widths for w in pair) else x
-
-
-pad_constant = Pad("pad")
-
-
-def is_zero(size: Any) -> bool:
-    return isinstance(size, int) and size == 0
-
-
-class Roll(Row):
-    """x shifted along one axis; what leaves at one end comes back at the other. Attributes: shift, axis."""
-
-    public = False
-    samples = [sample((3, 4), shift=1, axis=1), sample((5,), shift=-7, axis=0), sample((0, 2), shift=1, axis=0),
-               sample((4,), dtypes=("int64", "bool"), low=0, high=2, shift=3, axis=0, grad=False)]
-
-    def infer(self, x: Type, *, shift: int, axis: int) -> Type:
-        return x
-
-    def at(self, i: tuple, x: View, *, shift: int, axis: int) -> E:
-        n = poly.maximum(x.dims[axis], 1)               # never divide by a size of 0, even where nothing is computed
-        forward = n - poly.mod(shift, n) if shift >= 0 else poly.mod(-shift, n)
-        return x[(*i[:axis], poly.mod(i[axis] + forward, n), *i[axis + 1:])]
-
-    def numpy(self, x, *, shift, axis):
-        return np.roll(x, shift, axis)
-
-    def vjp(self, g, y, x, *, shift, axis):
-        return (roll(g, -shift, axis),)
-
-    def __call__(self, x, shift, axis):
-        return make(self, [as_tensor(x)], shift=shift, axis=axis) if shift else x
-
-
-_roll = Roll("roll")
-
-
-def roll(x, shift, axis=None):
-    """x shifted by `shift` places along the axis (an int each or tuples); without an axis, in row-major order."""
-    x = as_tensor(x)
-    if axis is None:
-        return reshape(roll(reshape(x, -1), int(np.sum(shift)), 0), x.dims)
-    axes = axis if isinstance(axis, (tuple, list)) else (axis,)
-    shifts = shift if isinstance(shift, (tuple, list)) else (shift,) * len(axes)
-    for s, a in zip(shifts, axes, strict=True):
-        x = _roll(x, int(s), normalize_axis(a, x.ndim, "roll"))
-    return x
-
-
-# --------------------------------------------------------------------------------------- repetition
-def tile(x, reps):
-    """x repeated reps times along each axis, as numpy.tile."""
-    x = as_tensor(x)
-    reps = as_shape(reps, "tile")
-    x = reshape(x, (1,) * (len(reps) - x.ndim) + x.dims)
-    reps = (1,) * (x.ndim - len(reps)) + reps
-    paired = broadcast_to(reshape(x, [d for size in x.dims for d in (1, size)]), [d for pair in zip(reps, x.dims) for d in pair])
-    return reshape(paired, [r * d for r, d in zip(reps, x.dims)])
-
-
-def repeat(x, repeats, axis=None):
-    """Each element `repeats` times in a row along the axis; without one, of the flattened operand. For counts per element: T.take."""
-    x = as_tensor(x)
-    x, axis = (reshape(x, -1), 0) if axis is None else (x, normalize_axis(axis, x.ndim, "repeat"))
-    n = as_size(repeats, "repeat")
-    wide = broadcast_to(expand_dims(x, axis + 1), (*x.dims[:axis + 1], n, *x.dims[axis + 1:]))
-    return reshape(wide, (*x.dims[:axis], x.dims[axis] * n, *x.dims[axis + 1:]))
 
 
 # ---------------------------------------------------------------------------------- axes and ranks
 def moveaxis(x, source, destination):
     """x with axes moved to other places; the others keep their order."""
     x = as_tensor(x)
-    sources = [normalize_axis(a, x.ndim, "moveaxis") for a in (source if isinstance(source, (tuple, list)) else [source])]
-    places = [normalize_axis(a, x.ndim, "moveaxis") for a in (destination if isinstance(destination, (tuple, list)) else [destination])]
+    sources = [
+        normalize_axis(a, x.ndim, "moveaxis")
+        for a in (source if isinstance(source, (tuple, list)) else [source])
+    ]
+    places = [
+        normalize_axis(a, x.ndim, "moveaxis")
+        for a in (destination if isinstance(destination, (tuple, list)) else [destination])
+    ]
     if len(set(sources)) != len(sources) or len(set(places)) != len(places) or len(sources) != len(places):
-        raise ShapeError(four_parts(f"moveaxis from {source} to {destination}", "axes named twice, or not equally many", show(user_line())))
+        raise ShapeError(
+            four_parts(
+                f"moveaxis from {source} to {destination}",
+                "axes named twice, or not equally many",
+                show(user_line()),
+            )
+        )
     order = [k for k in range(x.ndim) if k not in sources]
     for place, axis in sorted(zip(places, sources)):
         order.insert(place, axis)
@@ -776,25 +371,223 @@ def common_dims(shapes: Sequence[Sequence[Any]], what: str) -> tuple:
         raise ShapeError(f"{error}\n  where: {show(user_line())}") from None
 
 
-def rot90(x, k=1, axes=(0, 1)):
-    """x turned by 90 degrees k times in the plane of two axes, from the first towards the second."""
-    x = as_tensor(x)
-    a, b = (normalize_axis(axis, x.ndim, "rot90") for axis in axes)
-    if a == b:
-        raise ShapeError(four_parts(f"rot90 with axes {axes}", "an axis named twice", show(user_line())))
-    k %= 4
-    if k in (0, 2):
-        return flip(x, (a, b)) if k else x
-    return flip(swapaxes(x, a, b), a) if k == 1 else swapaxes(flip(x, a), a, b)
+# ------------------------------------------------------------------------------------------- slicing
+# One index item per axis of the operand, and "new" ones between them, all with known meaning:
+#   ("slice", start, step, size)  start + step * k for 0 <= k < size     ("int", k)  one element, axis dropped
+#   ("new",)                      a new axis of size 1                   ("array",)  the next index array (see
+# ops/index.py)
+# start, size and k are ints or polynomials; step is an int. Every slice lies inside its axis, whatever the
+# sizes are.
+Items = tuple[tuple, ...]
+
+
+def slice_item(s: slice, size: Any) -> tuple:
+    """The index item of a Python slice on an axis of this size, by NumPy's rules."""
+    step = 1 if s.step is None else as_size(s.step, "the step of a slice")
+    if not isinstance(step, int) or step == 0:
+        raise ShapeError(
+            four_parts(f"a slice with step {step}", "steps are ints other than 0", show(user_line()))
+        )
+    low = None if s.start is None else as_size(s.start, "the start of a slice")
+    high = None if s.stop is None else as_size(s.stop, "the stop of a slice")
+    if step > 0:
+        start = 0 if low is None else _from_end(low, size, 0)
+        stop = size if high is None else _from_end(high, size, 0)
+        if high is not None and poly.bounds(high)[1] >= 0:
+            stop = poly.minimum(stop, size)
+        length = stop - start
+    else:
+        start = size - 1 if low is None else _from_end(low, size, -1)
+        if low is not None and poly.bounds(low)[1] >= 0:
+            start = poly.minimum(start, size - 1)
+        stop = -1 if high is None else _from_end(high, size, -1)
+        length = start - stop
+    return "slice", start, step, poly.ceildiv(poly.maximum(length, 0), abs(step))
+
+
+def _from_end(position: Any, size: Any, floor: int) -> Any:
+    """position, counted from the end when negative, and then at least floor."""
+    low, high = poly.bounds(position)
+    if low >= 0:
+        return position
+    if high < 0:
+        return poly.maximum(position + size, floor)
+    negative = poly.maximum(poly.minimum(-position, 1), 0)  # 1 when the position turns out to be negative
+    return poly.maximum(position + size * negative, floor)
+
+
+def full_item(size: Any) -> tuple:
+    """The item that takes a whole axis."""
+    return "slice", 0, 1, size
+
+
+def source_axes(items: Items) -> list[tuple[int, tuple]]:
+    """(axis of the operand, item) for the items that consume one."""
+    return list(enumerate(item for item in items if item[0] != "new"))
+
+
+def check_positions(items: Items, dims: Sequence[Any]) -> None:
+    """Raises BoundsError for a single position that is known to lie outside its axis."""
+    for axis, item in source_axes(items):
+        if (
+            item[0] == "int"
+            and isinstance(item[1], int)
+            and isinstance(dims[axis], int)
+            and not 0 <= item[1] < dims[axis]
+        ):
+            k = item[1] if item[1] >= 0 else item[1] - dims[axis]
+            raise BoundsError(
+                four_parts(
+                    f"index {k} on axis {axis}",
+                    f"size {dims[axis]} there",
+                    attempt=f"indices from {-dims[axis]} to {dims[axis] - 1}",
+                )
+            )
+
+
+def basic_dims(items: Items) -> tuple:
+    """The sizes that slices and new axes give, in order."""
+    return tuple(1 if item[0] == "new" else item[3] for item in items if item[0] in ("new", "slice"))
+
+
+def basic_source(i: Sequence[Any], items: Items) -> tuple:
+    """The operand's index, None on the axes of index arrays, from the index of slices and new axes."""
+    rest, out = iter(i), []
+    for item in items:
+        if item[0] == "slice":
+            out.append(item[1] + item[2] * next(rest))
+        elif item[0] == "new":
+            next(rest)
+        else:
+            out.append(item[1] if item[0] == "int" else None)
+    return tuple(out)
+
+
+def ints_inside(items: Items, dims: Sequence[Any]) -> E:
+    """The condition that every integer item lies inside its axis; constant when the sizes are known."""
+    return ir.both(
+        *(
+            c
+            for axis, item in source_axes(items)
+            if item[0] == "int"
+            for c in (ir.compare("ge", item[1], 0), ir.compare("lt", item[1], dims[axis]))
+        )
+    )
+
+
+def basic_target(i: Sequence[Any], items: Items, dims: Sequence[Any]) -> tuple[E, tuple]:
+    """Whether the items select the operand's index i, and the index of the selected part it has then.
+
+    Axes of index arrays are left to the caller. The second is only meaningful where the first holds.
+    """
+    conditions, part = [], []
+    axis = 0
+    for item in items:
+        if item[0] == "new":
+            part.append(0)
+            continue
+        k, axis = i[axis], axis + 1
+        if item[0] == "int":
+            conditions.append(ir.compare("eq", k, item[1]))
+        elif item[0] == "slice":
+            _, start, step, size = item
+            if item == full_item(dims[axis - 1]):
+                part.append(k)
+                continue
+            offset = k - start if step > 0 else start - k
+            conditions.append(ir.compare("ge", offset, 0))
+            if abs(step) > 1:
+                conditions.append(ir.compare("eq", poly.mod(offset, abs(step)), 0))
+            conditions.append(ir.compare("lt", offset, size * abs(step)))
+            part.append(poly.floordiv(offset, abs(step)))
+    return ir.both(*conditions), tuple(part)
+
+
+def numpy_items(items: Items, dims: Sequence[int], arrays: Sequence[np.ndarray] = ()) -> tuple:
+    """The items as an index for NumPy into an array of these dims, sizes being ints by now."""
+    check_positions(items, dims)
+    rest = iter(arrays)
+    out: list[Any] = []
+    for item in items:
+        if item[0] == "slice":
+            _, start, step, size = item
+            stop = start + step * size
+            out.append(slice(0, 0) if size == 0 else slice(start, None if stop < 0 else stop, step))
+        else:
+            out.append(None if item[0] == "new" else item[1] if item[0] == "int" else next(rest))
+    return tuple(out)
+
+
+class Subtensor(Row):
+    """Part of x: slices, single positions and new axes. Attribute: items, see above."""
+
+    samples = [
+        sample((5, 4), items=(("slice", 1, 2, 2), ("slice", 3, -1, 4))),
+        sample((5, 4), items=(("int", 3), ("slice", 0, 1, 4))),
+        sample((4,), items=(("new",), ("slice", 3, -2, 2), ("new",))),
+        sample((0, 2), items=(("slice", 0, 1, 0), ("slice", 1, 1, 1))),
+        sample(
+            (6,), dtypes=("int64", "uint8", "bool"), low=0, high=2, items=(("slice", 5, -3, 2),), grad=False
+        ),
+    ]
+    public = False
+
+    def infer(self, x: Type, *, items: Items) -> Type:
+        check_positions(items, x.dims)
+        return Type(x.dtype, basic_dims(items))
+
+    def at(self, i: tuple, x: View, *, items: Items) -> E:
+        return ir.cond(ints_inside(items, x.dims), x[basic_source(i, items)], ir.literal(0, x.dtype))
+
+    def numpy(self, x, *, items):
+        return np.ascontiguousarray(x[numpy_items(items, x.shape)]).reshape(basic_dims(items))
+
+    def vjp(self, g, y, x, *, items):
+        return (ROWS["index_set"].raw(zeros_of(x), g, items),)
+
+    def sizes_checked(self, x: Type, *, items: Items) -> list[tuple[Any, Any]]:
+        """(position, size) pairs of which 0 <= position < size is only known at the call."""
+        return [
+            (item[1], x.dims[axis])
+            for axis, item in source_axes(items)
+            if item[0] == "int" and not (isinstance(item[1], int) and isinstance(x.dims[axis], int))
+        ]
+
+    def __call__(self, x, items):
+        return make(self, [as_tensor(x)], items=items)
+
+
+subtensor = Subtensor("subtensor")
+
+
+def zeros_of(x: Node) -> Node:
+    """Zeros of the shape and dtype of x."""
+    return broadcast_to(as_tensor(0, x.dtype), x.dims)
+
+
+def slice_axis(x: Node, axis: int, start: Any, size: Any, step: int = 1) -> Node:
+    """x from start on along one axis: `size` elements, `step` apart."""
+    item = ("slice", start, step, size)
+    if item == full_item(x.dims[axis]):
+        return x
+    return subtensor(x, tuple(item if k == axis else full_item(d) for k, d in enumerate(x.dims)))
 
 
 # ------------------------------------------------------------------------------------------ diagonals
 class Diagonal(Row):
-    """The diagonal of the last two axes, as the last axis. Attribute: offset, above the main one when positive."""
+    """The diagonal of the last two axes, as the last axis.
+
+    Attribute: offset, above the main one when positive.
+    """
 
     public = False
-    samples = [sample((4, 4), offset=0), sample((3, 5), offset=2), sample((2, 4, 3), offset=-1), sample((2, 2), offset=3),
-               sample((3, 3), dtypes=("int64", "bool"), low=0, high=2, offset=1, grad=False)]
+    samples = [
+        sample((4, 4), offset=0),
+        sample((3, 5), offset=2),
+        sample((2, 4, 3), offset=-1),
+        sample((2, 2), offset=3),
+        sample((3, 3), dtypes=("int64", "bool"), low=0, high=2, offset=1, grad=False),
+    ]
 
     def infer(self, x: Type, *, offset: int) -> Type:
         *rest, m, n = x.dims
@@ -817,18 +610,27 @@ _diagonal = Diagonal("diagonal")
 
 
 class DiagonalMatrix(Row):
-    """Matrices of rows by columns that are zero but on one diagonal, which is the last axis of x. Attributes: offset, rows, columns."""
+    """Matrices of rows by columns that are zero but on one diagonal, which is the last axis of x.
+
+    Attributes: offset, rows, columns.
+    """
 
     public = False
-    samples = [sample((4,), offset=0, rows=4, columns=4), sample((2, 3), offset=2, rows=3, columns=5), sample((3,), offset=-1, rows=4, columns=3),
-               sample((3,), dtypes=("int64", "bool"), low=0, high=2, offset=1, rows=4, columns=4, grad=False)]
+    samples = [
+        sample((4,), offset=0, rows=4, columns=4),
+        sample((2, 3), offset=2, rows=3, columns=5),
+        sample((3,), offset=-1, rows=4, columns=3),
+        sample((3,), dtypes=("int64", "bool"), low=0, high=2, offset=1, rows=4, columns=4, grad=False),
+    ]
 
     def infer(self, x: Type, *, offset: int, rows: Any, columns: Any) -> Type:
         return Type(x.dtype, (*x.dims[:-1], rows, columns))
 
     def at(self, i: tuple, x: View, *, offset: int, rows: Any, columns: Any) -> E:
         k = i[-2] + min(offset, 0) if offset < 0 else i[-2]
-        on = ir.both(ir.compare("eq", i[-1] - i[-2], offset), ir.compare("ge", k, 0), ir.compare("lt", k, x.dims[-1]))
+        on = ir.both(
+            ir.compare("eq", i[-1] - i[-2], offset), ir.compare("ge", k, 0), ir.compare("lt", k, x.dims[-1])
+        )
         return ir.cond(on, x[(*i[:-2], k)], ir.literal(0, x.dtype))
 
     def numpy(self, x, *, offset, rows, columns):
@@ -852,7 +654,11 @@ def diagonal(x, offset=0, axis1=0, axis2=1):
     x = as_tensor(x)
     a, b = (normalize_axis(axis, x.ndim, "diagonal") for axis in (axis1, axis2))
     if a == b:
-        raise ShapeError(four_parts(f"diagonal of axes {axis1} and {axis2}", "two different axes are needed", show(user_line())))
+        raise ShapeError(
+            four_parts(
+                f"diagonal of axes {axis1} and {axis2}", "two different axes are needed", show(user_line())
+            )
+        )
     return _diagonal(moveaxis(x, (a, b), (-2, -1)), int(offset))
 
 
@@ -862,7 +668,14 @@ def diag(x, k=0):
     if x.ndim == 1:
         return diagonal_matrix(x, int(k), x.dims[0] + abs(k), x.dims[0] + abs(k))
     if x.ndim != 2:
-        raise ShapeError(four_parts("diag of a vector or a matrix", f"{x._type}", show(user_line()), "T.diagonal(x, 0, axis1, axis2)"))
+        raise ShapeError(
+            four_parts(
+                "diag of a vector or a matrix",
+                f"{x._type}",
+                show(user_line()),
+                "T.diagonal(x, 0, axis1, axis2)",
+            )
+        )
     return diagonal(x, k)
 
 
@@ -871,7 +684,26 @@ def trace(x, offset=0, axis1=0, axis2=1):
     return ROWS["sum"](diagonal(x, offset, axis1, axis2), -1)
 
 
-__all__ = ["array_split", "as_shape", "as_size", "atleast_1d", "atleast_2d", "atleast_3d", "broadcast_arrays", "broadcast_to",
-           "column_stack", "concat", "concatenate", "diag", "diagonal", "diff", "dstack", "expand_dims", "flip", "fliplr", "flipud",
-           "hsplit", "hstack", "matrix_transpose", "moveaxis", "permute_dims", "ravel", "repeat", "reshape", "roll", "rot90", "shape_tuple", "split", "squeeze",
-           "stack", "swapaxes", "tile", "trace", "transpose", "unstack", "vsplit", "vstack"]
+__all__ = [
+    "BoundsError",
+    "as_shape",
+    "as_size",
+    "atleast_1d",
+    "atleast_2d",
+    "atleast_3d",
+    "broadcast_arrays",
+    "broadcast_to",
+    "diag",
+    "diagonal",
+    "expand_dims",
+    "matrix_transpose",
+    "moveaxis",
+    "permute_dims",
+    "ravel",
+    "reshape",
+    "shape_tuple",
+    "squeeze",
+    "swapaxes",
+    "trace",
+    "transpose",
+]

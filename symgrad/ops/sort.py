@@ -1,14 +1,12 @@
 """Order along an axis: sorting and what follows from it; running sums and products.
 
-Every element finds its place by itself, so all of them can at once. In a short axis its place is the number of elements before it.
-A long axis is cut into runs that are sorted so; then runs are merged in pairs, where the element of place p in the merged run is
-found by bisection (Green, McColl and Bader 2012, "GPU merge path"). The order is stable and NaN comes last.
+Sorting is by rank: the place of an element is the number of elements before it, so each one finds its place
+by itself. The order is stable and NaN comes last. Backends that can do better sort in their kernel of `rank`.
 Running sums of a long axis are taken in blocks, then over the blocks.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -21,208 +19,126 @@ from ..graph.node import Node, make
 from ..graph.types import Type, shape_text
 from ..loops import ir
 from ..loops.ir import E, View
+from .arrange import pad_constant, stack
 from .elementwise import ANY, ceil, equal, floor, isnan, less, less_equal, number, where
 from .index import take_along_axis
-from .reduce import _wide, any as any_, sum as sum_
+from .reduce import _wide
+from .reduce import any as any_
+from .reduce import sum as sum_
 from .row import STOP, Row, as_tensor, cast, normalize_axis, promoted, sample
-from .shape import as_size, expand_dims, pad_constant, reshape, shape_tuple, slice_axis, stack
+from .shape import as_size, expand_dims, reshape, shape_tuple, slice_axis
 
 
 def _with(i: tuple, axis: int, k: Any) -> tuple:
-    return (*i[:axis], k, *i[axis + 1:])
+    return (*i[:axis], k, *i[axis + 1 :])
 
 
-def _before(a: E, b: E, descending: bool) -> E:
+def before(a: E, b: E, descending: bool) -> E:
     """Whether a stands strictly before b, NaN being larger than every number."""
-    smaller = ir.call("gt" if descending else "lt", a, b)
     if not dtypes.is_float(a.dtype):
-        return smaller
-    first, second = (a, b) if descending else (b, a)
-    return smaller | (ir.call("isnan", first) & ~ir.call("isnan", second))
+        return ir.call("gt" if descending else "lt", a, b)
+    # a comparison with NaN is false, so "not b <= a" also holds where b is NaN
+    larger, smaller = (a, b) if descending else (b, a)
+    return ~ir.call("le", larger, smaller) & ~ir.call("isnan", smaller)
 
 
 _ties = np.array([[2.0, 1.0, 2.0, np.nan, -1.0, 1.0], [0.0, -0.0, np.inf, np.nan, np.nan, -np.inf]])
 
 
 class Rank(Row):
-    """The place of each element when every run of `run` elements along an axis is sorted, as int64; equal elements keep their order.
+    """The place of each element in the sorted order along an axis, as int64; equal elements keep their order.
 
-    Attributes: axis, descending, run.
+    Attributes: axis, descending.
     """
 
     public = False
     samples = [
-        sample((3, 5), axis=1, descending=False, run=5, grad=False),
-        sample((5, 2), axis=0, descending=True, run=5, grad=False),
-        sample((7, 2), axis=0, descending=False, run=3, grad=False),
-        sample(_ties, axis=1, descending=False, run=6, grad=False),
-        sample(_ties, axis=1, descending=True, run=4, grad=False),
-        sample((0,), axis=0, descending=False, run=1, grad=False),
-        sample((2, 6), dtypes=(*ANY, "bool"), low=0, high=2, axis=1, descending=False, run=6, grad=False),
+        sample((3, 5), axis=1, descending=False, grad=False),
+        sample((5, 2), axis=0, descending=True, grad=False),
+        sample(_ties, axis=1, descending=False, grad=False),
+        sample(_ties, axis=1, descending=True, grad=False),
+        sample((0,), axis=0, descending=False, grad=False),
+        sample((2, 6), dtypes=(*ANY, "bool"), low=0, high=2, axis=1, descending=False, grad=False),
     ]
 
-    def infer(self, x: Type, *, axis: int, descending: bool, run: Any) -> Type:
+    def infer(self, x: Type, *, axis: int, descending: bool) -> Type:
         return x.with_dtype("int64")
 
-    def at(self, i: tuple, x: View, *, axis: int, descending: bool, run: Any) -> E:
+    def at(self, i: tuple, x: View, *, axis: int, descending: bool) -> E:
         mine = x[i]
-        first = _run_start(i[axis], x.dims[axis], run)
+        # counted in integers as wide as the elements, so that the loop vectorises
+        counter = "int64" if dtypes.itemsize(x.dtype) == 8 else "int32"
 
-        def ahead(r: Any) -> E:
-            k = first + r
+        def ahead(k: Any) -> E:
             other = x[_with(i, axis, k)]
-            tie = ~_before(mine, other, descending) & ir.compare("lt", k, i[axis])
-            return ir.cast(_before(other, mine, descending) | tie, "int64")
-        return ir.index(first) + ir.fold("add", [run], _within(ahead, first, x.dims[axis], run))
+            earlier = ~before(mine, other, descending)
+            return ir.cast(
+                ir.select(ir.compare("lt", k, i[axis]), earlier, before(other, mine, descending)), counter
+            )
 
-    def numpy(self, x, *, axis, descending, run):
-        return np.argsort(_order_in_runs(x, axis, descending, run), axis=axis, kind="stable")
+        return ir.cast(ir.fold("add", [x.dims[axis]], ahead), "int64")
+
+    def numpy(self, x, *, axis, descending):
+        return np.argsort(_stable_order(x, axis, descending), axis=axis, kind="stable")
 
     def vjp(self, g, y, x, **attrs):
         return (STOP,)
 
-    def __call__(self, x, axis, descending=False, run=None):
-        x = as_tensor(x)
-        return make(self, [x], axis=axis, descending=descending, run=x.dims[axis] if run is None else run)
-
-
-def _run_start(k: Any, n: Any, run: Any) -> Any:
-    """The first index of the run that index k of an axis of size n lies in."""
-    return 0 if run == n else k - poly.mod(k, run)
-
-
-def _within(body: Callable[[Any], E], first: Any, n: Any, run: Any) -> Callable[[Any], E]:
-    """body(r) where the run that starts at `first` has an element r; 0 in the last run, when that is shorter."""
-    if run == n or (isinstance(n, int) and n % run == 0):
-        return body
-    return lambda r: ir.cond(ir.compare("lt", first + r, n), body(r), ir.literal(0, "int64"))
+    def __call__(self, x, axis, descending=False):
+        return make(self, [as_tensor(x)], axis=axis, descending=descending)
 
 
 def _stable_order(x: np.ndarray, axis: int, descending: bool) -> np.ndarray:
     if not descending:
         return np.argsort(x, axis=axis, kind="stable")
-    backward = np.argsort(np.flip(x, axis), axis=axis, kind="stable")       # reversed twice, so equal elements keep their order
+    backward = np.argsort(
+        np.flip(x, axis), axis=axis, kind="stable"
+    )  # reversed twice, so equal elements keep their order
     return np.flip(x.shape[axis] - 1 - backward, axis)
-
-
-def _order_in_runs(x: np.ndarray, axis: int, descending: bool, run: int) -> np.ndarray:
-    starts = range(0, x.shape[axis], max(run, 1))
-    parts = [k + _stable_order(x.take(range(k, min(k + run, x.shape[axis])), axis), axis, descending) for k in starts]
-    return np.concatenate(parts, axis) if parts else np.zeros(x.shape, "int64")
 
 
 rank = Rank("rank")
 
 
 class InversePermutation(Row):
-    """Where each of the first `size` places is found, as int64, for a permutation along an axis that stays within runs of `run`.
+    """Where each of the first `size` places of a permutation along an axis is found, as int64.
 
-    Attributes: axis, size, run.
+    Attributes: axis, size.
     """
 
     public = False
     samples = [
-        sample(np.array([[2, 0, 1], [0, 2, 1]]), axis=1, size=3, run=3, dtypes=("int64",), grad=False),
-        sample(np.array([3, 1, 0, 2]), axis=0, size=2, run=4, dtypes=("int64",), grad=False),
-        sample(np.array([1, 0, 2, 3, 4]), axis=0, size=5, run=2, dtypes=("int64",), grad=False),
+        sample(np.array([[2, 0, 1], [0, 2, 1]]), axis=1, size=3, dtypes=("int64",), grad=False),
+        sample(np.array([3, 1, 0, 2]), axis=0, size=2, dtypes=("int64",), grad=False),
     ]
 
-    def infer(self, places: Type, *, axis: int, size: Any, run: Any) -> Type:
+    def infer(self, places: Type, *, axis: int, size: Any) -> Type:
         return Type("int64", _with(places.dims, axis, size))
 
-    def at(self, i: tuple, places: View, *, axis: int, size: Any, run: Any) -> E:
-        first = _run_start(i[axis], places.dims[axis], run)
+    def at(self, i: tuple, places: View, *, axis: int, size: Any) -> E:
+        def found(k: Any) -> E:
+            here = ir.call("eq", places[_with(i, axis, k)], ir.index(i[axis]))
+            return ir.select(here, ir.index(k), ir.literal(0, "int64"))
 
-        def found(r: Any) -> E:
-            here = ir.call("eq", places[_with(i, axis, first + r)], ir.index(i[axis]))
-            return ir.select(here, ir.index(first + r), ir.literal(0, "int64"))
-        return ir.fold("add", [run], _within(found, first, places.dims[axis], run))
+        return ir.fold("add", [places.dims[axis]], found)
 
-    def numpy(self, places, *, axis, size, run):
+    def numpy(self, places, *, axis, size):
         return np.take(np.argsort(places, axis=axis), range(size), axis=axis)
 
     def vjp(self, g, y, places, **attrs):
         return (STOP,)
 
-    def __call__(self, places, axis, size=None, run=None):
+    def __call__(self, places, axis, size=None):
         places = as_tensor(places)
-        n = places.dims[axis]
-        return make(self, [places], axis=axis, size=n if size is None else size, run=n if run is None else run)
+        return make(self, [places], axis=axis, size=places.dims[axis] if size is None else size)
 
 
 inverse_permutation = InversePermutation("inverse_permutation")
 
 
-class MergeRuns(Row):
-    """Where the elements of each merged pair of sorted runs come from, as int64. Attributes: axis, run (the size of a run), descending."""
-
-    public = False
-    samples = [
-        sample(np.array([1.0, 3.0, 5.0, 1.0, 4.0, 9.0, 2.0, 7.0]), axis=0, run=3, descending=False, grad=False),
-        sample(np.array([[5.0, 5.0, 7.0, 5.0, 3.0], [np.nan, 1.0, np.nan, 2.0, 0.0]]), axis=1, run=2, descending=True, grad=False),
-        sample(np.array([[1.0], [2.0], [0.0], [np.nan], [-1.0]]), axis=0, run=2, descending=False, grad=False),
-        sample(np.array([4, 7, 4, 6]), dtypes=("int64",), axis=0, run=2, descending=False, grad=False),
-    ]
-
-    def infer(self, x: Type, *, axis: int, run: int, descending: bool) -> Type:
-        return x.with_dtype("int64")
-
-    def at(self, i: tuple, x: View, *, axis: int, run: int, descending: bool) -> E:
-        n = x.dims[axis]
-        place = poly.mod(i[axis], 2 * run)
-        left = i[axis] - place                              # where the two runs start, and how long they are
-        right = left + run
-        a = poly.minimum(n - left, run)
-        b = poly.maximum(poly.minimum(n - right, run), 0)
-
-        def element(start: Any, k: E) -> E:
-            position = ir.index(start) + k
-            return x[_with(i, axis, ir.as_index(_limited(position, 0, n - 1)))]
-
-        def right_first(taken: E) -> E:
-            """Whether element place - 1 - taken of the right run stands before element `taken` of the left one."""
-            return _before(element(right, ir.index(place - 1) - taken), element(left, taken), descending)
-        low, high = ir.index(poly.maximum(place - b, 0)), ir.index(poly.minimum(place, a))
-        for _ in range(run.bit_length()):                   # how many of the first `place` elements are from the left run
-            middle = ir.call("shr", low + high, 1)
-            open_, to_the_left = low < high, right_first(middle)
-            low, high = ir.select(open_ & ~to_the_left, middle + 1, low), ir.select(open_ & to_the_left, middle, high)
-        other = ir.index(place) - low
-        from_right = (low >= ir.index(a)) | ((other < ir.index(b)) & _before(element(right, other), element(left, low), descending))
-        return ir.select(from_right, ir.index(right) + other, ir.index(left) + low)
-
-    def numpy(self, x, *, axis, run, descending):
-        return _order_in_runs(x, axis, descending, 2 * run)
-
-    def vjp(self, g, y, x, **attrs):
-        return (STOP,)
-
-    def __call__(self, x, axis, run, descending=False):
-        return make(self, [as_tensor(x)], axis=axis, run=run, descending=descending)
-
-
-merge_runs = MergeRuns("merge_runs")
-
-
-def _limited(k: E, low: Any, high: Any) -> E:
-    return ir.call("minimum", ir.call("maximum", k, ir.index(low)), ir.index(high))
-
-
-LONG = 1024             # from here on runs are merged instead of counting all elements before each one
-RUN = 64                # the size of the runs that counting sorts
-
-
 def _order(x: Node, axis: int, descending: bool, size: Any = None) -> Node:
     """The int64 indices of the first `size` (all by default) elements along an axis in sorted order."""
-    n = x.dims[axis]
-    if not isinstance(n, int) or n <= LONG:
-        return inverse_permutation(rank(x, axis, descending), axis, size)
-    order = inverse_permutation(rank(x, axis, descending, RUN), axis, run=RUN)
-    run = RUN
-    while run < n:
-        step = merge_runs(take_along_axis(x, order, axis), axis, run, descending)
-        order, run = take_along_axis(order, step, axis), 2 * run
-    return order if size is None else slice_axis(order, axis, 0, size)
+    return inverse_permutation(rank(x, axis, descending), axis, size)
 
 
 def _on_axis(x: Any, axis: Any, what: str) -> tuple[Node, int]:
@@ -231,7 +147,10 @@ def _on_axis(x: Any, axis: Any, what: str) -> tuple[Node, int]:
 
 
 def argsort(x, axis=-1, *, descending=False):
-    """The int64 indices that sort x along an axis (of the flattened x for None). Stable; NaN last, or first when descending."""
+    """The int64 indices that sort x along an axis (of the flattened x for None).
+
+    Stable; NaN last, or first when descending.
+    """
     x, axis = _on_axis(x, axis, "argsort")
     return _order(x, axis, bool(descending))
 
@@ -255,7 +174,7 @@ class Ordered(Row):
         return np.take_along_axis(x, order, axis)
 
     def vjp(self, g, y, x, order, *, axis):
-        return self(g, _inverse(order, axis), axis), STOP
+        return self(g, inverse_permutation(order, axis), axis), STOP
 
     def __call__(self, x, order, axis):
         return make(self, [as_tensor(x), as_tensor(order)], axis=axis)
@@ -264,40 +183,44 @@ class Ordered(Row):
 ordered = Ordered("ordered")
 
 
-def _inverse(order: Node, axis: int) -> Node:
-    n = order.dims[axis]
-    if isinstance(n, int) and n > LONG:
-        return _order(order, axis, False)
-    return inverse_permutation(order, axis)
-
-
 def sort(x, axis=-1, *, descending=False):
-    """x sorted along an axis (flattened first for None). NaN last, or first when descending; equal elements keep their order."""
+    """x sorted along an axis (flattened first for None).
+
+    NaN last, or first when descending; equal elements keep their order.
+    """
     x, axis = _on_axis(x, axis, "sort")
     return ordered(x, _order(x, axis, bool(descending)), axis)
 
 
 def topk(x, k, axis=-1, largest=True, sorted=True):
-    """(values, indices) of the k largest (smallest) elements along an axis, in order; of equal ones the first. NaN counts as largest.
+    """(values, indices) of the k largest (smallest) elements along an axis, in order.
+
+    Of equal elements the first is taken. NaN counts as largest.
 
     The results are always sorted, so `sorted` changes nothing.
     """
     x, axis = _on_axis(x, axis, "topk")
     k = as_size(k, "topk")
     if not isinstance(k, int) or k < 0 or (isinstance(x.dims[axis], int) and k > x.dims[axis]):
-        raise ShapeError(four_parts(f"topk with k={k}", f"size {x.dims[axis]} on axis {axis} of {shape_text(x.dims)}", show(user_line()),
-                                    "an int from 0 to the size of the axis"))
+        raise ShapeError(
+            four_parts(
+                f"topk with k={k}",
+                f"size {x.dims[axis]} on axis {axis} of {shape_text(x.dims)}",
+                show(user_line()),
+                "an int from 0 to the size of the axis",
+            )
+        )
     indices = _order(x, axis, bool(largest), k)
     return take_along_axis(x, indices, axis), indices
 
 
 def median(x, axis=None, keepdims=False):
-    """The middle element along an axis (of all elements by default), the mean of the two middle ones of an even number."""
+    """The middle element along an axis (of all elements by default), or the mean of the two middle ones."""
     return quantile(x, 0.5, axis, keepdims)
 
 
 def quantile(x, q, axis=None, keepdims=False):
-    """The value below which the fraction q (a number, or a list of them for a new first axis) of the elements lies.
+    """The value below which the fraction q of the elements lies; a list of fractions gives a new first axis.
 
     Linear between neighbours, as numpy.quantile; NaN where an element is NaN.
     """
@@ -313,7 +236,9 @@ def quantile(x, q, axis=None, keepdims=False):
     result = _interpolated(sort(values, axis), float(q), axis)
     result = where(any_(isnan(values), axis, True), number(np.nan, x), result)
     kept = (1,) * ndim if whole else result.dims
-    return reshape(result, kept if keepdims else () if whole else tuple(d for k, d in enumerate(kept) if k != axis))
+    return reshape(
+        result, kept if keepdims else () if whole else tuple(d for k, d in enumerate(kept) if k != axis)
+    )
 
 
 def _interpolated(ranked: Node, q: float, axis: int) -> Node:
@@ -334,22 +259,36 @@ def _interpolated(ranked: Node, q: float, axis: int) -> Node:
 
 
 def searchsorted(a, v, side="left"):
-    """The int64 places at which v would be put into the sorted vector a: before equal elements, or after them for side="right"."""
+    """The int64 places at which v would be put into the sorted vector a.
+
+    They lie before equal elements, or after them for side="right".
+    """
     a, v = promoted(a, v)
     if a.ndim != 1 or side not in ("left", "right"):
-        raise ShapeError(four_parts(f"searchsorted with side={side!r}", f"a {shape_text(a.dims)}", show(user_line()),
-                                    "a vector, and 'left' or 'right'"))
+        raise ShapeError(
+            four_parts(
+                f"searchsorted with side={side!r}",
+                f"a {shape_text(a.dims)}",
+                show(user_line()),
+                "a vector, and 'left' or 'right'",
+            )
+        )
     return sum_((less if side == "left" else less_equal)(a, expand_dims(v, -1)), -1)
 
 
 # ---------------------------------------------------------------------------------- running sums
 class Running(Row):
-    """The sum or product of the elements up to each one along an axis. Attributes: axis, reverse (from each one on)."""
+    """The sum or product of the elements up to each one along an axis.
+
+    Attributes: axis, reverse (from each one on).
+    """
 
     public = False
     operation = "add"
     samples = [
-        sample((3, 4), axis=1, reverse=False), sample((3, 4), axis=0, reverse=True), sample((0,), axis=0, reverse=False),
+        sample((3, 4), axis=1, reverse=False),
+        sample((3, 4), axis=0, reverse=True),
+        sample((0,), axis=0, reverse=False),
         sample((1,), axis=0, reverse=False),
         sample((5,), dtypes=("int64", "uint64"), low=0, high=4, axis=0, reverse=False, grad=False),
     ]
@@ -362,6 +301,7 @@ class Running(Row):
 
         def term(k: Any) -> E:
             return ir.select(ir.compare("ge" if reverse else "le", k, i[axis]), x[_with(i, axis, k)], neutral)
+
         return ir.fold(self.operation, [x.dims[axis]], term)
 
     def numpy(self, x, *, axis, reverse):
@@ -382,12 +322,16 @@ class RunningSum(Running):
 
 
 class RunningProduct(Running):
-    """The product of the elements up to each one. The gradient is exact at zeros, the second derivative is not there."""
+    """The product of the elements up to each one.
+
+    The gradient is exact at zeros, the second derivative is not there.
+    """
 
     operation = "mul"
 
     def vjp(self, g, y, x, *, axis, reverse):
-        # Up to the first zero d y_j / d x_i = y_j / x_i; at it, the products that step over it; behind it nothing flows.
+        # Up to the first zero d y_j / d x_i = y_j / x_i; at it, the products that step over it; behind it
+        # nothing flows.
         zero, one = number(0, x), number(1, x)
         zeros = running_sum(cast(equal(x, zero), "int64"), axis, reverse)
         first = equal(x, zero) & equal(zeros, 1)
@@ -398,33 +342,39 @@ class RunningProduct(Running):
 
 
 running_sum, running_product = RunningSum("running_sum"), RunningProduct("running_product")
-BLOCK = 64              # the size of the blocks in which a long axis is run through
+BLOCK = 64  # the size of the blocks in which a long axis is run through
 
 
 def _run_through(row: Running, x: Node, axis: int, reverse: bool) -> Node:
-    """row(x), in blocks when the axis is long or of unknown size: work per element then stays about the size of a block."""
+    """row(x), in blocks when the axis is long or of unknown size.
+
+    So the work per element stays about the size of a block.
+    """
     n = x.dims[axis]
     if isinstance(n, int) and n <= 4 * BLOCK:
         return row(x, axis, reverse)
     blocks, neutral = poly.ceildiv(n, BLOCK), 0.0 if row.operation == "add" else 1.0
 
     def padded(v: Node, before: int, after: Any) -> Node:
-        return pad_constant(v, tuple((before, after) if k == axis else (0, 0) for k in range(v.ndim)), neutral)
-    parts = reshape(padded(x, 0, blocks * BLOCK - n), (*x.dims[:axis], blocks, BLOCK, *x.dims[axis + 1:]))
+        return pad_constant(
+            v, tuple((before, after) if k == axis else (0, 0) for k in range(v.ndim)), neutral
+        )
+
+    parts = reshape(padded(x, 0, blocks * BLOCK - n), (*x.dims[:axis], blocks, BLOCK, *x.dims[axis + 1 :]))
     inner = row(parts, axis + 1, reverse)
     totals = reshape(slice_axis(inner, axis + 1, 0 if reverse else BLOCK - 1, 1), _with(x.dims, axis, blocks))
     whole = _run_through(row, totals, axis, reverse) if isinstance(n, int) else row(totals, axis, reverse)
     others = slice_axis(whole, axis, 1 if reverse else 0, blocks - 1)
-    before = expand_dims(padded(others, 0 if reverse else 1, 1 if reverse else 0), axis + 1)
-    out = inner + before if row.operation == "add" else inner * before
+    offset = expand_dims(padded(others, 0 if reverse else 1, 1 if reverse else 0), axis + 1)
+    out = inner + offset if row.operation == "add" else inner * offset
     return slice_axis(reshape(out, _with(x.dims, axis, blocks * BLOCK)), axis, 0, n)
 
 
 @block
 def cumsum(x, axis=None, dtype=None, *, reverse=False):
-    """The sum of the elements up to each one along an axis (of the flattened x by default), or from each one on with reverse.
+    """The sum of the elements up to each one along an axis (of the flattened x by default).
 
-    Integers and bools are summed in 64 bits.
+    With reverse, from each one on. Integers and bools are summed in 64 bits.
     """
     x, axis = _on_axis(x, axis, "cumsum")
     return _run_through(running_sum, _wide(x) if dtype is None else cast(x, dtype), axis, bool(reverse))
@@ -432,9 +382,10 @@ def cumsum(x, axis=None, dtype=None, *, reverse=False):
 
 @block
 def cumprod(x, axis=None, dtype=None, *, reverse=False):
-    """The product of the elements up to each one along an axis (of the flattened x by default), or from each one on with reverse.
+    """The product of the elements up to each one along an axis (of the flattened x by default).
 
-    The gradient is exact where x holds zeros, the second derivative is not there.
+    With reverse, from each one on. The gradient is exact where x holds zeros, the second
+    derivative is not there.
     """
     x, axis = _on_axis(x, axis, "cumprod")
     return _run_through(running_product, _wide(x) if dtype is None else cast(x, dtype), axis, bool(reverse))

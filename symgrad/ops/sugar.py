@@ -7,6 +7,8 @@ from typing import Any
 from ..base.errors import SymgradError, four_parts
 from ..base.origin import show, user_line
 from ..graph.node import Node, Op, public_type
+from ..graph.show import node_text
+from . import arrange as a
 from . import elementwise as e
 from . import index as x
 from . import reduce as r
@@ -69,6 +71,7 @@ def install() -> None:
     for name, row in _COMPARE.items():
         setattr(Node, f"__{name}__", binary_method(row))
     more = {
+        "__repr__": node_text,
         "__neg__": e.negative, "__pos__": lambda self: self, "__abs__": e.absolute, "__invert__": e.invert,
         "__bool__": _no_truth, "__iter__": _no_iteration, "__len__": _length, "__array_ufunc__": _array_ufunc,
         "shape": property(s.shape_tuple), "type": property(lambda self: public_type(self._type)),
@@ -79,7 +82,7 @@ def install() -> None:
         "__getitem__": x.getitem, "__setitem__": x.setitem, "prod": r.prod, "mean": r.mean, "var": r.var, "std": r.std,
         "max": r.max, "min": r.min, "argmax": r.argmax, "argmin": r.argmin, "any": r.any, "all": r.all, "ptp": r.ptp,
         "norm": r.norm, "take": x.take, "sort": o.sort, "argsort": o.argsort, "cumsum": lambda self, *a, **k: o.cumsum(self, *a, **k), "cumprod": lambda self, *a, **k: o.cumprod(self, *a, **k),
-        "repeat": s.repeat, "swapaxes": s.swapaxes, "diagonal": s.diagonal, "trace": s.trace, "mT": property(s.matrix_transpose),
+        "repeat": a.repeat, "swapaxes": s.swapaxes, "diagonal": s.diagonal, "trace": s.trace, "mT": property(s.matrix_transpose),
     }
     for name, value in more.items():
         method(name, value)
