@@ -15,25 +15,22 @@ from .base.origin import show, user_line
 from .graph.node import Node, declared_dims, new_input
 from .graph.types import Type
 from .ops import FAMILIES, sugar
+from .ops.arrange import *
+from .ops.conv import *
+from .ops.create import *
+from .ops.elementwise import *
+from .ops.images import *
+from .ops.index import *
+from .ops.linear import *
+from .ops.neural import *
+from .ops.pool import *
+from .ops.reduce import *
+from .ops.shape import *
+from .ops.sort import *
+from .ops.special import *
 from .ops.row import as_tensor, cast
 
 Variable = Node
-_HIDDEN = {"np", "math", "annotations", "Any", "E", "View", "Node", "Type", "Row", "Elementwise"}
-
-
-def _export() -> list[str]:
-    names = []
-    for family in FAMILIES:
-        for name, value in vars(family).items():
-            local = getattr(value, "__module__", family.__name__) == family.__name__ or not callable(value) or hasattr(value, "infer") or hasattr(value, "bodies")
-            if name.startswith("_") or name in _HIDDEN or isinstance(value, type) or not callable(value) or not local:
-                continue
-            if getattr(value, "public", True):
-                globals()[name] = value
-                names.append(name)
-    return names
-
-
 def tensor(name: str | None = None, shape: Sequence[int | str | None] | None = (), dtype: Any = None) -> Node:
     """A new input. Sizes are ints (fixed), strings (equal names have equal sizes) or None (unknown); dtype defaults to floatX."""
     if name is not None and not isinstance(name, str):
@@ -71,4 +68,5 @@ def _array_function(self: Node, function: Any, types: Any, args: tuple, kwargs: 
 sugar.method("__array_function__", _array_function)
 sugar.method("__array_namespace__", lambda self, api_version=None: sys.modules[__name__])
 
-__all__ = ["Variable", "as_tensor", "cast", "constant", "matrix", "scalar", "tensor", "tensor3", "tensor4", "tensor5", "vector", *_export()]
+__all__ = ["Variable", "as_tensor", "cast", "constant", "matrix", "scalar", "tensor", "tensor3", "tensor4", "tensor5", "vector",
+           *(name for family in FAMILIES for name in family.__all__)]

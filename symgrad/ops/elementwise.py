@@ -367,3 +367,18 @@ softplus = _unary("softplus", "softplus", lambda x: np.logaddexp(x, x.dtype.type
 logsigmoid = _unary("logsigmoid", lambda x: -ir.call("softplus", -x), lambda x: -np.logaddexp(-x, x.dtype.type(0)), lambda g, y, x: (g * sigmoid(-x),),
                     doc="log(sigmoid(x)), without overflow.")
 expit = sigmoid
+
+__all__ = [
+    "absolute", "add", "arccos", "arccosh", "arcsin", "arcsinh", "arctan", "arctan2", "arctanh",
+    "astype", "bitwise_and", "bitwise_not", "bitwise_or", "bitwise_xor", "cbrt", "ceil", "clip",
+    "copysign", "cos", "cosh", "deg2rad", "degrees", "digamma", "divide", "eq", "equal", "erf", "erfc",
+    "exp", "exp2", "expit", "expm1", "fabs", "fix", "float_power", "floor", "floor_divide", "fmax",
+    "fmin", "fmod", "gammaln", "gcd", "ge", "greater", "greater_equal", "gt", "heaviside", "hypot",
+    "invert", "isfinite", "isinf", "isnan", "lcm", "ldexp", "le", "left_shift", "less", "less_equal",
+    "log", "log10", "log1p", "log2", "logaddexp", "logaddexp2", "logical_and", "logical_not",
+    "logical_or", "logical_xor", "logsigmoid", "lt", "maximum", "minimum", "mod", "multiply", "negative",
+    "neq", "nextafter", "not_equal", "positive", "power", "rad2deg", "radians", "reciprocal", "relu",
+    "remainder", "right_shift", "rint", "rsqrt", "sigmoid", "sign", "signbit", "sin", "sinc", "sinh",
+    "softplus", "sqrt", "square", "subtract", "switch", "tan", "tanh", "trigamma", "true_divide",
+    "trunc", "where",
+]
