@@ -42,7 +42,8 @@ class ObjectCache:
 
     def __init__(self, folder: Path, limit: int = 1024 * MIB) -> None:
         self.folder, self.limit = Path(folder), limit
-        self._stores, self._warned, self._usable = 0, False, None
+        self._stores, self._warned = 0, False
+        self._usable: bool | None = None               # not looked at yet
 
     def load(self, key: str) -> bytes | None:
         """The object stored under `key`, or None."""
@@ -54,11 +55,13 @@ class ObjectCache:
         except FileNotFoundError:
             return None
         except OSError as error:
-            return self._warn(f"cannot read {path}: {error}")
+            self._warn(f"cannot read {path}: {error}")
+            return None
         payload = content[len(MAGIC) + DIGEST:]
         if content[:len(MAGIC) + DIGEST] != MAGIC + hashlib.sha256(payload).digest():
             self._remove(path)
-            return self._warn(f"{path} was damaged and has been removed")
+            self._warn(f"{path} was damaged and has been removed")
+            return None
         return payload
 
     def store(self, key: str, payload: bytes) -> None:

@@ -91,8 +91,9 @@ def llvm_text(text: str, symbol: str) -> str:
     """
     tree = ast.parse(text, "<kernel>")
     *header, definition = tree.body
-    is_kernel = isinstance(definition, ast.FunctionDef) and definition.name == ENTRY
-    if not is_kernel or len(definition.args.args) != 1:
+    if not isinstance(definition, ast.FunctionDef):
+        raise KernelError(f"a kernel text ends with `def {ENTRY}(args):`", definition.lineno)
+    if (definition.name, len(definition.args.args)) != (ENTRY, 1):
         raise KernelError(f"a kernel text ends with `def {ENTRY}(args):`", definition.lineno)
     module = ir.Module(symbol)
     module.triple, module.data_layout = _target()
@@ -180,8 +181,8 @@ class _Reader:
         else:
             self.fail("assigns to names and elements only")
 
-    def set_name(self, name: str, value: Thing) -> None:
-        if isinstance(value, Table):
+    def set_name(self, name: str, value: Thing | None) -> None:
+        if value is None or isinstance(value, Table):
             self.fail("the argument table stays where it is")
         kind = value.kind if isinstance(value, Pointer) else value.dtype
         if (name, kind) not in self.memory_of:
