@@ -33,8 +33,10 @@ from .grad.reverse import grad, vjp
 from .graph.block import OpFromGraph, op_from_graph
 from .graph.node import Node as Variable
 from .graph.shared import Shared, shared
+from .graph.show import graph_text
 from .ops.control import grad_clip, grad_scale, stop_gradient
 from .ops.row import DEFAULT, STOP
+from .ops.text import parse_graph
 
 __version__ = "0.1.0"
 
@@ -63,6 +65,6 @@ Variable.eval = _evaluate  # type: ignore[attr-defined]
 __all__ = [
     "DEFAULT", "STOP", "BackendError", "CompileError", "DTypeError", "DisconnectedError", "Function", "MissingInputError", "NanError",
     "OpFromGraph", "OverrideError", "Overrides", "Shared", "ShapeError", "SymgradError", "UnusedInputError", "UnusedOverrideError", "Variable",
-    "config", "function", "grad", "grad_clip", "grad_scale", "jvp", "like", "losses", "matching", "named", "nn", "on", "op_from_graph",
-    "optim", "patterns", "receipt", "saliency", "scope", "shared", "stop_gradient", "tensor", "testing", "viz", "vjp", "within",
+    "config", "function", "grad", "grad_clip", "grad_scale", "graph_text", "jvp", "like", "losses", "matching", "named", "nn", "on", "op_from_graph",
+    "optim", "parse_graph", "patterns", "receipt", "saliency", "scope", "shared", "stop_gradient", "tensor", "testing", "viz", "vjp", "within",
 ]

@@ -42,6 +42,8 @@ class Atom:
     def __repr__(self) -> str:
         if self.kind in ("symbol", "index"):
             return str(self.args[0])
+        if self.kind == "value":
+            return f"value({repr(self.args[0]).splitlines()[-1]})"      # a variable shows the lines it is made by, then its own
         return f"{self.kind}({', '.join(map(repr, self.args))})"
 
 
