@@ -37,26 +37,39 @@ def _samples() -> list[Node]:
     numbers = constant(np.array([[1.5, -2.0], [0.25, np.nan]], "float32"))
     return [make(ROWS["exp"], [numbers]), make(ROWS["add"], [numbers, constant(2.0, "float32")]),
             make(ROWS["sum"], [numbers], axis=(1,), keepdims=False), make(ROWS["log"], [constant(-1.0, "float64")]),
+            make(ROWS["concatenate"], [make(ROWS["broadcast_to"], [constant(0.0, "float32")], shape=(3, 2)), numbers], axis=0),
             make(ROWS["floor_divide"], [constant(7, "int32"), constant(0, "int32")]), make(ROWS["transpose"], [numbers], axes=(1, 0))]
 
 
 @constants.law(_is_row, samples=_samples)
 def fold(node: Node) -> Node | None:
     """A node whose operands are all constants is a constant."""
-    if not node.inputs or isinstance(node._type, TupleType) or any(x.op is not CONSTANT for x in node.inputs):
+    if not node.inputs or isinstance(node._type, TupleType) or not is_static(node.attrs) or not node._type.is_static:
         return None
-    if not is_static(node.attrs) or not node._type.is_static:
-        return None
-    if node._type.size > max(SMALL, sum(x.payload.size for x in node.inputs)):
+    repeats = any(x.op is not CONSTANT for x in node.inputs)
+    if repeats and (len(node.inputs) == 1 or getattr(node.op, "elementwise", False)):
+        return None             # stays one value: see shapes.py
+    given = [known_array(x) for x in node.inputs]
+    if any(v is None for v in given) or node._type.size > max(SMALL, sum(x.payload.size for x in node.inputs if x.op is CONSTANT)):
         return None
     try:
         with np.errstate(all="ignore"):
-            value = np.asarray(node.op.numpy(*(x.payload for x in node.inputs), **node.attrs))  # type: ignore[attr-defined]
+            value = np.asarray(node.op.numpy(*given, **node.attrs))  # type: ignore[attr-defined]
     except (ArithmeticError, IndexError, ValueError, SymgradError):
         return None             # what is wrong with it is told when it runs, at the user's line
     if value.shape != node.dims:
         return None
     return constant(value, node.dtype)
+
+
+def known_array(x: Node) -> np.ndarray | None:
+    """The value of a constant, or of a small repeated one; None for anything else."""
+    if x.op is CONSTANT:
+        return x.payload
+    inner = x.inputs[0] if x.op.name == "broadcast_to" else x
+    if inner.op is CONSTANT and x._type.is_static and x._type.size <= SMALL:
+        return np.broadcast_to(inner.payload, x.dims)
+    return None
 
 
 def _size_samples() -> list[Node]:
