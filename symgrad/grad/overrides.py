@@ -209,6 +209,7 @@ class Hit:
     node: str
     node_line: str
     selector: str
+    serial: int = field(default=-1, compare=False, repr=False)      # of the node, in this process
 
     def __str__(self) -> str:
         return f"{self.rule:<16} -> {self.node:<20} made at {self.node_line}"
@@ -282,7 +283,7 @@ class Ruling:
     def note(self, rule: Any, node: Node, how: str) -> None:
         rules = rule if isinstance(rule, (list, tuple)) else [rule]
         label = node.name or node.op.name
-        self.receipt.hits.append(Hit("/".join(map(rule_name, rules)), rule_line(rules[0]), label, node.where, how))
+        self.receipt.hits.append(Hit("/".join(map(rule_name, rules)), rule_line(rules[0]), label, node.where, how, node.serial))
 
     def check_used(self) -> None:
         """Raise for a selector that matched no node between the cost and the variables."""
