@@ -17,6 +17,7 @@ from ...graph.node import CONSTANT, Node, make, new_input
 from ...graph.types import Type
 from ...graph.walk import order, substitute
 from ...ops.row import ROWS
+from ...rewrite.books import simplify
 from ...schedule.plan import Plan, table
 from ..generic import distinct_outputs, make_plan
 from ..profile import Profile, Row, median_seconds
@@ -73,7 +74,7 @@ class Executable:
     def _specialised(self, arrays: Sequence[np.ndarray]) -> Program:
         """The program for the sizes of these arguments alone."""
         static = {x: new_input(Type(x.dtype, a.shape), x.name) for x, a in zip(self.inputs, arrays)}
-        return Program(list(static.values()), substitute(self.outputs, static))
+        return Program(list(static.values()), simplify(substitute(self.outputs, static)))
 
     def latest(self) -> Program:
         known = [*self.programs.values(), *([self.generic] if self.generic else [])]
