@@ -61,8 +61,19 @@ class Reference:
             for x in dead:
                 if not any(a.kind == "value" for d in getattr(x._type, "dims", ()) for a in poly.atoms(d)):
                     values.pop(x, None)
-        # outputs are the caller's to change: never constants, parameters or arguments themselves
-        return [np.array(values[y]) if y.op in (CONSTANT, SHARED, INPUT) else values[y] for y in self.outputs]
+        return owned([values[y] for y in self.outputs], [y.op in (CONSTANT, SHARED, INPUT) for y in self.outputs])
+
+
+def owned(results: Sequence[np.ndarray], borrowed: Sequence[bool]) -> list[np.ndarray]:
+    """The results as arrays that are the caller's to change: no argument, parameter or constant, no view, none twice."""
+    seen: set[int] = set()
+    mine = []
+    for array, is_leaf in zip(results, borrowed):
+        if is_leaf or array.base is not None or id(array) in seen:
+            array = np.array(array, order="C")
+        seen.add(id(array))
+        mine.append(array)
+    return mine
 
 
 def value_of(node: Node, values: Mapping[Node, Any], size_of: Callable[[poly.Atom], int]) -> Any:

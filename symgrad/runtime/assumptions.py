@@ -96,6 +96,12 @@ def _verify_position(a: Position, sizes: dict[poly.Atom, int]) -> None:
         raise bounds.refusal(a.node, f"position {position} on an axis of size {size}")
 
 
+def sizes_meet(inputs: Sequence[Node]) -> bool:
+    """Whether two axes of the inputs carry one name."""
+    named = [d for x in inputs for d in x.dims if isinstance(d, poly.Poly)]
+    return len(set(named)) != len(named)
+
+
 def argument_sizes(inputs: Sequence[Node], arrays: Sequence[np.ndarray]) -> dict[poly.Atom, int]:
     """The sizes that the arguments decide. Raises ShapeError where two arguments disagree on a named size."""
     sizes: dict[poly.Atom, int] = {}
@@ -113,4 +119,4 @@ def argument_sizes(inputs: Sequence[Node], arrays: Sequence[np.ndarray]) -> dict
     return sizes
 
 
-__all__ = ["Assumption", "argument_sizes", "collect", "verify"]
+__all__ = ["Assumption", "argument_sizes", "collect", "sizes_meet", "verify"]

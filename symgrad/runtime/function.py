@@ -68,23 +68,28 @@ class Function:
         computed = [*everything, *(condition for _, condition in self._index_checks)]
         self.executable = checking.checked(check, compile_graph(inputs, computed, backend), inputs, computed)
         self._assumptions = [*assumptions.collect(everything), *assumptions.positions(everything)]
-        self._fast = getattr(self.executable, "fast", None) if not self._assumptions else None
+        self._sizes_meet = bool(self._assumptions) or assumptions.sizes_meet(inputs)
+        self._open_updates = not all(n._type.is_static for n in new_values)
+        self._native = getattr(self.executable, "fast", None) if not self._sizes_meet else None
+        # a function with updates reads and writes parameters: one call at a time
+        self._fast = self._native if not targets else None
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if self._fast is not None and not kwargs:
             results = self._fast(args)
             if results is not None:
                 return self._finish(results)
-        return self._finish(self._run(args, kwargs))
+        with self._lock:
+            results = self._native(args) if self._native is not None and not kwargs else None
+            return self._finish(self._run(args, kwargs) if results is None else results)
 
     def _run(self, args: tuple, kwargs: Mapping[str, Any]) -> list[np.ndarray]:
         """The way that converts and explains: for arguments that the native entry does not take as they are."""
         values = arguments.ordered(self.inputs, args, kwargs, self.name) if kwargs or len(args) != len(self.inputs) else args
         arrays = [arguments.converted(x, v, k) for k, (x, v) in enumerate(zip(self.inputs, values))]
-        with self._lock:
-            if self._assumptions:
-                assumptions.verify(self._assumptions, self.inputs, arrays)
-            return self.executable(arrays)
+        if self._sizes_meet:
+            assumptions.verify(self._assumptions, self.inputs, arrays)
+        return self.executable(arrays)
 
     def _finish(self, results: list[np.ndarray]) -> Any:
         """Refuse indices that lay outside, store the updates and give the outputs their structure."""
@@ -92,10 +97,21 @@ class Function:
             if results.pop():
                 raise bounds.refusal(node)
         if self.targets:
-            for target, value in zip(self.targets, results[len(self.outputs):]):
+            values = results[len(self.outputs):]
+            if self._open_updates:
+                self._check_updates(values)
+            for target, value in zip(self.targets, values):
                 target.replace(value)
             results = results[:len(self.outputs)]
         return self.structure(results)
+
+    def _check_updates(self, values: Sequence[np.ndarray]) -> None:
+        """Refuse all updates when one of them turns out to have another shape than its variable."""
+        for target, value, node in zip(self.targets, values, self.new_values):
+            if value.shape != target.payload.shape:
+                raise ShapeError(four_parts(f"an update of {target.name or 'a shared variable'} of shape {target.payload.shape}",
+                                            f"shape {value.shape}, {node.op.name} made at {node.where}; nothing was updated", show(user_line()),
+                                            "updates keep the shape"))
 
     def copy(self) -> Function:
         """The same function with shared values of its own."""
