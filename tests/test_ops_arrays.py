@@ -848,9 +848,10 @@ def test_an_index_known_to_lie_outside_fails_on_the_users_line(bad):
         lambda x, i: T.set_subtensor(x[i], 0),
     ],
 )
-def test_an_index_found_outside_at_the_call_is_an_error(key):
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_an_index_found_outside_at_the_call_is_an_error(key, backend):
     x, i = T.tensor("x", (3, 3)), T.vector("i", "int64")
-    f = sg.function([x, i], key(x, i), backend="reference")
+    f = sg.function([x, i], key(x, i), backend=backend)
     f(np.zeros((3, 3), "float32"), np.array([2, -3]))
     for wrong in (3, -4):
         with pytest.raises(IndexError):

@@ -817,13 +817,4 @@ def setitem(x: Node, key: Any, value: Any) -> None:
     )
 
 
-__all__ = [
-    "BoundsError",
-    "choose",
-    "inc_subtensor",
-    "one_hot",
-    "pad",
-    "set_subtensor",
-    "take",
-    "take_along_axis",
-]
+__all__ = ["choose", "inc_subtensor", "one_hot", "pad", "set_subtensor", "take", "take_along_axis"]

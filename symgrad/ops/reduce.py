@@ -495,7 +495,7 @@ def _without_nan(reduction: Row, x: Any, neutral: float, axis: Any, keepdims: bo
 
 # ----------------------------------------------------------------------------------------------- norms
 def norm(x, ord=None, axis=None, keepdims=False):
-    """The norm of vectors along one axis, or of matrices over two, as numpy.linalg.norm without spectral ones.
+    """The norm of vectors along one axis, or of matrices over two, as numpy.linalg.norm but the spectral.
 
     ord: None (root of the sum of squares), "fro", a number p, inf or -inf; for matrices 1, -1, inf, -inf,
     "fro". axis None takes all elements, and then with an ord the operand itself is the vector or matrix. The

@@ -685,7 +685,6 @@ def trace(x, offset=0, axis1=0, axis2=1):
 
 
 __all__ = [
-    "BoundsError",
     "as_shape",
     "as_size",
     "atleast_1d",
