@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...base import poly
+from ...base.config import config
 from ...base.dtypes import FLOATS
 from ...base.poly import Poly
 from ...graph.node import Node
@@ -26,6 +27,7 @@ from .templates.conv import Conv, conv_forward, conv_grad_input
 from .templates.conv_weight import conv_grad_weight
 from .templates.gemm import Gemm, Operand, gemm
 from .templates.pool import Pool, max_pool_backward, max_pool_forward
+from .templates.winograd import choose_conv
 
 
 class Templates:
@@ -178,18 +180,26 @@ def matmul_flops(node: Node) -> Any:
 
 # ------------------------------------------------------------------------------------------- convolutions
 def accepts_conv(node: Node) -> bool:
-    """One or two spatial axes, all sizes known."""
-    return node.ndim in (3, 4) and node._type.is_static and all(x._type.is_static for x in node.inputs)
+    """One or two spatial axes, all sizes known but the number of images."""
+    return node.ndim in (3, 4) and all(known_but_first(x.dims) for x in (node, *node.inputs)) and filters_of(node)._type.is_static
 
 
-def conv_problem(node: Node, x_dims: Sequence[int], w_dims: Sequence[int], **pointers: str) -> Any:
+def known_but_first(dims: Sequence[Any]) -> bool:
+    return all(isinstance(d, int) for d in dims[1:])
+
+
+def filters_of(node: Node) -> Node:
+    return node if node.op.name == "convolution_weight_grad" else node.inputs[1]
+
+
+def conv_problem(node: Node, x_dims: Sequence[Any], w_dims: Sequence[int], printer: Printer, **pointers: str) -> Conv:
     """The two-dimensional problem; one spatial axis is a height of 1."""
     flat = node.ndim == 3
     lift = lambda pair, neutral: (neutral, pair[0]) if flat else tuple(pair)
     h, w = (1, x_dims[2]) if flat else x_dims[2:]
     r, s = (1, w_dims[2]) if flat else w_dims[2:]
     attrs = node.attrs
-    return Conv(node.dtype, x_dims[0], x_dims[1], h, w, w_dims[0], r, s, lift(attrs["stride"], 1), lift(attrs["padding"], (0, 0)),
+    return Conv(node.dtype, Names(printer)(x_dims[0]), x_dims[1], h, w, w_dims[0], r, s, lift(attrs["stride"], 1), lift(attrs["padding"], (0, 0)),
                 lift(attrs["dilation"], 1), attrs["groups"], **pointers)
 
 
@@ -203,24 +213,27 @@ def spatial(node: Node, hole: Epilogue) -> Epilogue:
 
 def generate_forward(node: Node, operands: list[Strided], printer: Printer, hole: Epilogue) -> TemplateText:
     x, w = (printer.pointer(v.base) for v in operands)
-    problem = conv_problem(node, node.inputs[0].dims, node.inputs[1].dims, x=x, weight=w)
-    return conv_text("forward", problem, spatial(node, hole))
+    problem = conv_problem(node, node.inputs[0].dims, node.inputs[1].dims, printer, x=x, weight=w)
+    return conv_text(False, problem, spatial(node, hole))
 
 
 def generate_input_grad(node: Node, operands: list[Strided], printer: Printer, hole: Epilogue) -> TemplateText:
     g, w = (printer.pointer(v.base) for v in operands)
-    problem = conv_problem(node, node.dims, node.inputs[1].dims, g=g, weight=w)
-    return conv_text("grad_input", problem, spatial(node, hole))
+    problem = conv_problem(node, node.dims, node.inputs[1].dims, printer, g=g, weight=w)
+    return conv_text(True, problem, spatial(node, hole))
 
 
 def generate_weight_grad(node: Node, operands: list[Strided], printer: Printer, hole: Epilogue) -> TemplateText:
     x, g = (printer.pointer(v.base) for v in operands)
-    problem = conv_problem(node, node.inputs[0].dims, node.dims, x=x, g=g)
+    problem = conv_problem(node, node.inputs[0].dims, node.dims, printer, x=x, g=g)
     return conv_grad_weight(problem, spatial(node, hole))
 
 
-def conv_text(direction: str, problem: Any, hole: Epilogue) -> TemplateText:
-    return (conv_forward if direction == "forward" else conv_grad_input)(problem, hole)
+def conv_text(grad_input: bool, problem: Conv, hole: Epilogue) -> TemplateText:
+    """The fastest form of the convolution; for any number of images, the direct one."""
+    if isinstance(problem.n, int):
+        return choose_conv(problem, hole, grad_input=grad_input, allow_winograd=config.allow_winograd)
+    return (conv_grad_input if grad_input else conv_forward)(problem, hole)
 
 
 def conv_flops(node: Node) -> Any:
@@ -240,20 +253,20 @@ def accepts_pool(node: Node) -> bool:
     """One or two spatial axes, all sizes known, windows that end inside the padded image."""
     image = node.inputs[0]
     rank = len(node.attrs["kernel_size"])
-    if rank > 2 or not image._type.is_static:
+    if rank > 2 or not (known_but_first(image.dims) if image.ndim == rank + 2 else image._type.is_static):
         return False
     windows = node.dims if node.op.name != "max_pool_grad" else node.inputs[1].dims
-    problem = pool_problem(node, image.dims)
+    problem = pool_problem(node, image.dims, lambda size: 1)
     return (problem.p, problem.q)[2 - rank:] == tuple(windows[-rank:])
 
 
-def pool_problem(node: Node, dims: Sequence[int], **pointers: str) -> Pool:
+def pool_problem(node: Node, dims: Sequence[Any], name: Callable[[Any], Any], **pointers: str) -> Pool:
     """The axes before the spatial ones are channels of one image, unless there are two of them."""
     attrs, rank = node.attrs, len(node.attrs["kernel_size"])
     lift = lambda pair, neutral: (neutral, pair[0]) if rank == 1 else tuple(pair)
     lead, (h, w) = dims[:-rank], lift(dims[-rank:], 1)
     n, c = lead if len(lead) == 2 else (1, poly.product(lead))
-    return Pool(node.dtype, n, c, h, w, *lift(attrs["kernel_size"], 1), lift(attrs["stride"], 1), lift(attrs["padding"], (0, 0)),
+    return Pool(node.dtype, name(n), c, h, w, *lift(attrs["kernel_size"], 1), lift(attrs["stride"], 1), lift(attrs["padding"], (0, 0)),
                 lift(attrs["dilation"], 1), **pointers)
 
 
@@ -267,13 +280,13 @@ def pool_hole(node: Node, hole: Epilogue) -> Epilogue:
 
 
 def generate_pool(node: Node, operands: list[Strided], printer: Printer, hole: Epilogue) -> TemplateText:
-    problem = pool_problem(node, node.inputs[0].dims, x=printer.pointer(operands[0].base))
+    problem = pool_problem(node, node.inputs[0].dims, Names(printer), x=printer.pointer(operands[0].base))
     return max_pool_forward(problem, pool_hole(node, hole))
 
 
 def generate_pool_grad(node: Node, operands: list[Strided], printer: Printer, hole: Epilogue) -> TemplateText:
     x, g = (printer.pointer(v.base) for v in operands)
-    return max_pool_backward(pool_problem(node, node.dims, x=x, g=g), pool_hole(node, hole))
+    return max_pool_backward(pool_problem(node, node.dims, Names(printer), x=x, g=g), pool_hole(node, hole))
 
 
 _POOL = Entry(accepts_pool, dense, generate_pool)

@@ -28,11 +28,11 @@ class Conv:
     """The forward problem: x (n, c, h, w), weight (k, c // groups, r, s) -> y (n, k, p, q); all arrays contiguous.
 
     padding is ((top, bottom), (left, right)). `x`, `weight` and `g` are the pointers of the two operands in use; g is
-    the cotangent (n, k, p, q).
+    the cotangent (n, k, p, q). n may be the name of an int64 variable.
     """
 
     dtype: str
-    n: int
+    n: int | str
     c: int
     h: int
     w: int
@@ -250,7 +250,7 @@ class _Planes:
                 out.add(f"{to}[{at}column] = {zero}")
 
 
-def _correlate(dtype: str, source: str, batch: int, groups: int, depth: int, filters: int, vertical: _Axis,
+def _correlate(dtype: str, source: str, batch: int | str, groups: int, depth: int, filters: int, vertical: _Axis,
                horizontal: _Axis, phases: tuple[tuple[int, int, _Taps], ...], weights: _Weights, spread: Pair,
                first: Pair, shape: Pair, epilogue: Epilogue, target: Target) -> TemplateText:
     """y[n, k, u*spread + phase - first] = sum over the reduced channels and the phase's taps of weight * plane."""

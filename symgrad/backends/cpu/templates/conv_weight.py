@@ -28,7 +28,8 @@ def conv_grad_weight(problem: Conv, epilogue: Epilogue, *, target: Target | None
                     _Axis(c.w, c.q, c.stride[1], c.padding[1][0], tuple(s * c.dilation[1] for s in range(c.s))), lanes)
     cotangent = _Planes(_Axis(c.p, c.p, 1, 0, (0,)), _Axis(c.q, c.q, 1, 0, (0,)), lanes, fixed_pitch=image.pitch)
     positions = round_up(max((c.p - 1) * image.pitch + c.q, 0), lanes) if c.p and c.q else 0
-    chain = max(1, min(c.n, POSITIONS // max(positions, 1)))
+    chain = max(1, POSITIONS // max(positions, 1))
+    chain = min(chain, max(c.n, 1)) if isinstance(c.n, int) else chain
     image_size, cotangent_size = depth * image.phases * image.size, filters * cotangent.size
     sums = out.buffer(c.dtype, filters * depth * area + lanes)
     x, g = out.buffer(c.dtype, chain * image_size + lanes), out.buffer(c.dtype, chain * cotangent_size + lanes)
@@ -68,31 +69,38 @@ def _emit_tiles(out: Writer, c: Conv, image: _Planes, cotangent: _Planes, buffer
     widest = max(len(group) for group in groups) * members
     rows = _rows_of_tile(filters, widest, target.registers)
 
-    def emit_channels(count: int) -> None:
+    def emit_sums(tile_rows: int, count: int) -> None:
+        """The sums of the filters from `row` on and of `count` channels from `c` on."""
         for group in groups:
             offsets = tuple(m * channel + image.column_offset(s) for m in range(count) for s in group)
+            mk = out.micro(f"dot_micro({c.dtype!r}, {lanes}, {tile_rows}, {offsets}, a_row={cotangent.size}, "
+                           f"y_row={depth * area})")
+            y_at = sum_text(("row", depth * area), ("c", area), ("r", c.s), group[0])
+            out.add(f"{mk}(advance({g}, {sum_text(('row', cotangent.size), 'start')}), "
+                    f"advance({x}, {sum_text(('c', channel), 'reach', 'start')}), advance({sums}, {y_at}), "
+                    f"0, stop - start, count, {sizes[1]}, {sizes[0]})")
 
-            def call(tile_rows: int, group: tuple[int, ...] = group, offsets: tuple[int, ...] = offsets) -> str:
-                mk = out.micro(f"dot_micro({c.dtype!r}, {lanes}, {tile_rows}, {offsets}, a_row={cotangent.size}, "
-                               f"y_row={depth * area})")
-                y_at = sum_text(("row", depth * area), ("c", area), ("r", c.s), group[0])
-                return (f"{mk}(advance({g}, {sum_text(('row', cotangent.size))}), advance({x}, c*{channel} + reach), "
-                        f"advance({sums}, {y_at}), start, stop, count, {sizes[1]}, {sizes[0]})")
-            if filters >= rows:
-                with out.block(f"for row in range(0, {filters - rows + 1}, {rows}):"):
-                    out.add(call(rows))
-            if filters % rows:
-                out.add(f"row = {filters - filters % rows}", call(filters % rows))
-
-    with out.loop("r", c.r):
+    def emit_kernel_rows(tile_rows: int, count: int) -> None:
         step = c.stride[0]
-        plane = f"r*{c.dilation[0]} % {step} * {c.stride[1] * image.size} + " if step > 1 else ""
-        out.add(f"reach = {plane}r*{c.dilation[0]} // {step} * {image.pitch}")
+        with out.loop("r", c.r):
+            plane = f"r*{c.dilation[0]} % {step} * {c.stride[1] * image.size} + " if step > 1 else ""
+            out.add(f"reach = {plane}r*{c.dilation[0]} // {step} * {image.pitch}")
+            emit_sums(tile_rows, count)
+
+    def emit_channels(tile_rows: int) -> None:
         with out.block(f"for c in range(0, {depth - members + 1}, {members}):"):
-            emit_channels(members)
+            emit_kernel_rows(tile_rows, members)
         if depth % members:
             out.add(f"c = {depth - depth % members}")
-            emit_channels(depth % members)
+            emit_kernel_rows(tile_rows, depth % members)
+
+    # the cotangent's rows of a tile stay in L1 while all channels of the image pass by
+    if filters >= rows:
+        with out.block(f"for row in range(0, {filters - rows + 1}, {rows}):"):
+            emit_channels(rows)
+    if filters % rows:
+        out.add(f"row = {filters - filters % rows}")
+        emit_channels(filters % rows)
 
 
 def _split(count: int, most: int) -> list[tuple[int, ...]]:
