@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..graph.node import Node, make
-from ..graph.walk import order, substitute
+from ..graph.walk import copy_notes, order, substitute
 from ..ops.elementwise import greater, less, maximum, relu
 from ..ops.known import is_zero
 
@@ -25,4 +25,5 @@ def masks_of_results(outputs: Sequence[Node]) -> list[Node]:
             if n.op is op and x in rectified and is_zero(zero):
                 y = rectified[x]
                 mapping[n] = make(op, [y, zero] if op is greater else [zero, y])
+                copy_notes(mapping[n], n)
     return substitute(outputs, mapping) if mapping else list(outputs)
