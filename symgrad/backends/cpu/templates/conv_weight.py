@@ -64,7 +64,7 @@ def _emit_tiles(out: Writer, c: Conv, image: _Planes, cotangent: _Planes, buffer
     (x, g, sums), lanes = buffers, target.lanes(c.dtype)
     depth, filters, area = c.c // c.groups, c.k // c.groups, c.r * c.s
     channel = image.phases * image.size
-    members = min(depth, max(1, 4 // c.s)) if c.r == 1 else 1       # channels in one tile: their sums are neighbours
+    members = min(depth, max(1, 3 // c.s)) if c.r == 1 else 1       # channels in one tile: their sums are neighbours
     groups = _split(c.s, min(5, lanes))
     widest = max(len(group) for group in groups) * members
     rows = _rows_of_tile(filters, widest, target.registers)
@@ -112,5 +112,5 @@ def _split(count: int, most: int) -> list[tuple[int, ...]]:
 
 def _rows_of_tile(filters: int, width: int, registers: int) -> int:
     most = max(r for r in range(1, registers) if r * width + min(r, width) + 1 <= registers)
-    exact = [r for r in range(max(1, most // 2), most + 1) if filters % r == 0]
+    exact = [r for r in range(-(-3 * most // 4), most + 1) if filters % r == 0]
     return min(filters, max(exact, default=most))
