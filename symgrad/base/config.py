@@ -60,6 +60,7 @@ SETTINGS = {row.name: row for row in (
     Setting("allow_winograd", True, _boolean, "3x3 convolutions may use Winograd's algorithm (error about 5e-5)"),
     Setting("allow_tf32", False, _boolean, "GPU matrix products may round inputs to TF32"),
     Setting("debug", 0, int, "0 silent ... 6 every rewrite"),
+    Setting("dump", None, lambda v: None if v is None else os.fspath(v), "folder that the stages of every compile are written to; None: nowhere"),
     Setting("check", False, _boolean, "check the legality of every intermediate program"),
     Setting("progress", "auto", _one_of("auto", "on", "off"), "progress bars: auto shows them on a terminal"),
 )}
