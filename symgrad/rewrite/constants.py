@@ -44,7 +44,9 @@ def _samples() -> list[Node]:
 @constants.law(_is_row, samples=_samples)
 def fold(node: Node) -> Node | None:
     """A node whose operands are all constants is a constant."""
-    if not node.inputs or isinstance(node._type, TupleType) or not is_static(node.attrs) or not node._type.is_static:
+    if not node.inputs or any(x.op is not CONSTANT and x.op.name != "broadcast_to" for x in node.inputs):
+        return None
+    if isinstance(node._type, TupleType) or not is_static(node.attrs) or not node._type.is_static:
         return None
     repeats = any(x.op is not CONSTANT for x in node.inputs)
     if repeats and (len(node.inputs) == 1 or getattr(node.op, "elementwise", False)):

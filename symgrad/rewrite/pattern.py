@@ -238,16 +238,29 @@ def matcher(pattern: Pattern) -> Match:
         return _match_variable(pattern.name, _KINDS[pattern.kind])
     assert isinstance(pattern, Apply)
     row, inner = ROWS[pattern.name], [matcher(a) for a in pattern.arguments]
+    firsts = [(k, ops) for k, a in enumerate(pattern.arguments) if (ops := first_ops(a)) is not None]
     attrs = None if pattern.any_attrs else tuple(pattern.attrs.items())
 
     def match(node: Node, found: Found) -> bool:
-        if node.op is not row or len(node.inputs) != len(inner):
+        inputs = node.inputs
+        if node.op is not row or len(inputs) != len(inner):
             return False
-        for m, x in zip(inner, node.inputs):
+        for k, ops in firsts:           # nearly every node that does not match is told apart here
+            if inputs[k].op not in ops:
+                return False
+        for m, x in zip(inner, inputs):
             if not m(x, found):
                 return False
         return not attrs or all(_match_attribute(node.attrs[k], v, found) for k, v in attrs)
     return match
+
+
+def first_ops(pattern: Pattern) -> frozenset[Any] | None:
+    """The ops a node must have to look like the pattern; None when any will do."""
+    if isinstance(pattern, Apply):
+        return frozenset({ROWS[pattern.name]})
+    fixed = isinstance(pattern, Literal) or (isinstance(pattern, Variable) and pattern.kind == "constant")
+    return frozenset({CONSTANT, broadcast_to}) if fixed else None
 
 
 def _match_variable(name: str, is_kind: Callable[[Node], bool] | None) -> Match:
