@@ -15,7 +15,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-__all__ = ["copy_micro", "dot_micro", "split_micro", "tile_micro", "transpose_micro", "unpool_micro",
+__all__ = ["argmax_micro", "copy_micro", "dot_micro", "max_micro", "split_micro", "tile_micro", "transpose_micro", "unpool_micro",
            "winograd_input_micro", "winograd_output_micro", "winograd_weight_micro"]
 
 I64, I32, I1 = ir.IntType(64), ir.IntType(32), ir.IntType(1)
@@ -164,6 +164,56 @@ def transpose_micro(dtype: str, lanes: int, lines: int, *, end: int, last: int =
     return _intrinsic(emit, pointers=2, sizes=2)
 
 
+def max_micro(dtype: str, lanes: int, count: int, *, columns: Sequence[int]):
+    """The running maximum `mk(x, y)`: y[p] = max(y[p], x[columns[0] + p], ...) for p < count in whole vectors; NaN wins."""
+    def emit(b: ir.IRBuilder, x, y) -> None:
+        vec = _Vectors(b, dtype, lanes)
+
+        def positions(p, nothing: list) -> list:
+            best = vec.load(vec.at(y, p), 0)
+            for column in columns:
+                candidate = vec.load(vec.at(x, p), column)
+                best = b.select(vec.beats(candidate, best), candidate, best)
+            vec.store(vec.at(y, p), 0, best)
+            return nothing
+
+        _loop(b, _int(0), _int(count), lanes, [], positions)
+
+    return _intrinsic(emit, pointers=2, sizes=0)
+
+
+def argmax_micro(dtype: str, lanes: int, count: int, *, columns: Sequence[int], places: Sequence[int], stride: int):
+    """The running maximum `mk(x, y, at, place)` that also keeps where it was found.
+
+    As `max_micro`, and at[p] (int32) becomes place + places[k] + p*stride where candidate columns[k] is taken, which it
+    is if it exceeds all earlier ones or is NaN.
+    """
+    def emit(b: ir.IRBuilder, x, y, at, place) -> None:
+        vec, numbers = _Vectors(b, dtype, lanes), ir.VectorType(I32, lanes)
+
+        def splat(number):
+            first = b.insert_element(ir.Constant(numbers, ir.Undefined), number, ir.Constant(I32, 0))
+            return vec.shuffle(first, ir.Constant(numbers, ir.Undefined), [0] * lanes)
+
+        def positions(p, nothing: list) -> list:
+            at_here = b.bitcast(b.gep(at, [p]), ir.PointerType(numbers))
+            best, winner = vec.load(vec.at(y, p), 0), b.load(at_here, align=4)
+            ramp = b.add(splat(b.trunc(b.add(place, b.mul(p, _int(stride))), I32)),
+                         ir.Constant(numbers, [lane * stride for lane in range(lanes)]))
+            for column, offset in zip(columns, places):
+                candidate = vec.load(vec.at(x, p), column)
+                take = vec.beats(candidate, best)
+                best = b.select(take, candidate, best)
+                winner = b.select(take, b.add(ramp, ir.Constant(numbers, [offset] * lanes)), winner)
+            vec.store(vec.at(y, p), 0, best)
+            b.store(winner, at_here, align=4)
+            return nothing
+
+        _loop(b, _int(0), _int(count), lanes, [], positions)
+
+    return _intrinsic(emit, pointers=3, sizes=1)
+
+
 def unpool_micro(dtype: str, lanes: int, count: int, *, x_row: int, y_row: int):
     """The gradient `mk(x, g, y)` of 2x2 max pooling for one line of `count` windows: rows 0 and 1 of y from those of x.
 
@@ -176,10 +226,6 @@ def unpool_micro(dtype: str, lanes: int, count: int, *, x_row: int, y_row: int):
         low = [lane for i in range(lanes // 2) for lane in (i, lanes + i)]
         high = [lane + lanes // 2 for lane in low]
 
-        def take(candidate, best):
-            greater = b.fcmp_ordered(">", candidate, best)
-            return b.or_(greater, b.fcmp_unordered("uno", candidate, candidate))
-
         def windows(q, nothing: list, exist: int = lanes) -> list:
             x_at, y_at = vec.at(x, b.mul(q, _int(2))), vec.at(y, b.mul(q, _int(2)))
             cells = []
@@ -189,7 +235,7 @@ def unpool_micro(dtype: str, lanes: int, count: int, *, x_row: int, y_row: int):
                 cells += [vec.shuffle(first, second, even), vec.shuffle(first, second, odd)]
             best, takes = cells[0], []
             for cell in cells[1:]:
-                takes.append(take(cell, best))
+                takes.append(vec.beats(cell, best))
                 best = b.select(takes[-1], cell, best)
             rest, shares = vec.load(vec.at(g, q), 0, exist), []
             for taken in reversed(takes):
@@ -363,6 +409,11 @@ class _Vectors:
         for _ in range(n.bit_length() - 1):
             values = [self.shuffle(values[i], values[i + half], pattern) for i in range(half) for pattern in (low, high)]
         return values
+
+    def beats(self, candidate, best):
+        """Where a candidate replaces the best value before it: greater, or NaN."""
+        greater = self.b.fcmp_ordered(">", candidate, best)
+        return self.b.or_(greater, self.b.fcmp_unordered("uno", candidate, candidate))
 
     def interleaved(self, values: list) -> list:
         """The vectors that hold lane 0 of every value, then lane 1 of every value, ...; len(values) is a power of two."""

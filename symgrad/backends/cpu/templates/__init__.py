@@ -106,6 +106,21 @@ class Writer:
         return TemplateText(tuple(self.header), tuple(self.body), tuple(self.scratch))
 
 
+def emit_row_copy(out: Writer, dtype: str, lanes: int, source: str, to: str, at: str, size: int) -> int:
+    """Copies `size` contiguous elements to `to[at]`; returns how many elements are written, zeros after the last one."""
+    vectors, last = -(-size // lanes), size % lanes
+    if vectors <= 32:
+        masked = f", last={last}" if last else ""
+        copy = out.micro(f"copy_micro({dtype!r}, {lanes}, {vectors}{masked})")
+        out.add(f"{copy}({source}, advance({to}, {at}), 1, 0, 0)")
+        return vectors * lanes
+    copy, rest = out.micro(f"copy_micro({dtype!r}, {lanes}, 1)"), size - lanes
+    out.add(f"{copy}({source}, advance({to}, {at}), {size // lanes}, {lanes}, {lanes})")
+    if last:                        # the last vector overlaps its neighbour
+        out.add(f"{copy}(advance({source}, {rest}), advance({to}, {sum_text(at, rest)}), 1, 0, 0)")
+    return size
+
+
 def round_up(number: int, multiple: int) -> int:
     return -(-number // multiple) * multiple
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from symgrad.backends.cpu.templates import (ITEM_BYTES, Epilogue, Target, TemplateText, Writer, choose_tile, host_target,
+from symgrad.backends.cpu.templates import (ITEM_BYTES, Epilogue, Target, TemplateText, Writer, choose_tile, emit_row_copy, host_target,
                                             round_up, sum_text)
 from symgrad.backends.cpu.templates.gemm import Gemm, Operand, gemm
 
@@ -230,21 +230,11 @@ class _Planes:
 
     def _emit_row(self, out: Writer, dtype: str, source: str, to: str, at: str, length: int, zero: str) -> None:
         """Copies a row to `to[at + lead]`, zeros before it and after it up to `length` (if that is not zero)."""
-        wide = self.horizontal
-        vectors, last = -(-wide.size // self.lanes), wide.size % self.lanes
-        masked = f", last={last}" if last else ""
+        lead = self.horizontal.lead
         if length:
-            with out.loop("column", wide.lead):
+            with out.loop("column", lead):
                 out.add(f"{to}[{at}column] = {zero}")
-        if vectors <= 32:
-            copy = out.micro(f"copy_micro({dtype!r}, {self.lanes}, {vectors}{masked})")
-            out.add(f"{copy}({source}, advance({to}, {at}{wide.lead}), 1, 0, 0)")
-        else:                       # one vector at a time; the last one may overlap its neighbour
-            copy = out.micro(f"copy_micro({dtype!r}, {self.lanes}, 1)")
-            rest = wide.size - self.lanes
-            out.add(f"{copy}({source}, advance({to}, {at}{wide.lead}), {wide.size // self.lanes}, {self.lanes}, {self.lanes})",
-                    f"{copy}(advance({source}, {rest}), advance({to}, {at}{wide.lead + rest}), 1, 0, 0)")
-        written = wide.lead + (vectors * self.lanes if vectors <= 32 else wide.size)
+        written = lead + emit_row_copy(out, dtype, self.lanes, source, to, f"{at}{lead}", self.horizontal.size)
         if written < length:
             with out.block(f"for column in range({written}, {length}):"):
                 out.add(f"{to}[{at}column] = {zero}")

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from symgrad.backends.cpu.templates import Epilogue, Target, TemplateText, Writer, host_target, sum_text
+from symgrad.backends.cpu.templates import (Epilogue, Target, TemplateText, Writer, emit_row_copy, host_target,
+                                            round_up, sum_text)
 
 __all__ = ["Pool", "max_pool_backward", "max_pool_forward"]
 
@@ -56,20 +57,24 @@ class Pool:
         return (self.r, self.s, self.stride, self.padded, self.dilation) == (2, 2, (2, 2), False, (1, 1))
 
 
-def max_pool_forward(problem: Pool, epilogue: Epilogue) -> TemplateText:
+def max_pool_forward(problem: Pool, epilogue: Epilogue, *, target: Target | None = None) -> TemplateText:
     """The text of the pooling; the epilogue gets (n, c, p, q) indices."""
     out, o = Writer(), problem
+    direct = not o.padded and o.r * o.s <= UNROLLED_WINDOW
+    if not direct:
+        lines = _Lines.make(out, o, (target or host_target()).lanes(o.dtype))
+        line = out.buffer(o.dtype, lines.length)
     with _planes(out, o), out.loop("p", o.p):
-        if not o.padded and o.r * o.s <= UNROLLED_WINDOW:
+        if direct:
             out.add(f"row = image + {sum_text(('p', o.stride[0] * o.w))}")
             cells = [(r * o.dilation[0] * o.w + s * o.dilation[1]) for r in range(o.r) for s in range(o.s)]
             value = _tree(f"maximum_{o.dtype}", [f"{o.x}[{sum_text('row', ('q', o.stride[1]), at)}]" for at in cells])
         else:
-            line = out.buffer(o.dtype, o.q)
             with out.loop("q", o.q):
                 out.add(f"{line}[q] = lit_{o.dtype}('-inf')")
-            with _candidates(out, o):
-                out.add(f"{line}[q] = maximum_{o.dtype}({line}[q], {o.x}[image + pixel])")
+            with lines.rows(out, o):
+                mk = out.micro(f"max_micro({o.dtype!r}, {lines.lanes}, {o.q}, columns={lines.columns(o)})")
+                out.add(f"{mk}({lines.phases}, {line})")
             value = f"{line}[q]"
         with out.loop("q", o.q):
             out.add(f"value = {value}", *epilogue(("n", "channel", "p", "q"), "value"))
@@ -79,10 +84,8 @@ def max_pool_forward(problem: Pool, epilogue: Epilogue) -> TemplateText:
 def max_pool_backward(problem: Pool, epilogue: Epilogue, *, target: Target | None = None) -> TemplateText:
     """The text of the gradient to x from `x` and `g`; the epilogue gets (n, c, h, w) indices and the cotangent of x."""
     out = Writer()
-    if problem.tiles:
-        _emit_tiles(out, problem, epilogue, (target or host_target()).lanes(problem.dtype))
-    else:
-        _emit_scatter(out, problem, epilogue)
+    lanes = (target or host_target()).lanes(problem.dtype)
+    (_emit_tiles if problem.tiles else _emit_scatter)(out, problem, epilogue, lanes)
     return out.text()
 
 
@@ -94,19 +97,45 @@ def _planes(out: Writer, o: Pool) -> Iterator[None]:
         yield
 
 
-@contextmanager
-def _candidates(out: Writer, o: Pool) -> Iterator[None]:
-    """Loops over window cells and outputs q of line p: candidate `pixel` of the image lies inside it."""
-    (top, _), (left, _) = o.padding
-    step = o.stride[1]
-    with out.loop("r", o.r):
-        out.add(f"row = {sum_text(('p', o.stride[0]), ('r', o.dilation[0]), -top)}")
-        with out.block(f"if row >= 0 and row < {o.h}:"), out.loop("s", o.s):
-            out.add(f"column = {sum_text(('s', o.dilation[1]), -left)}",
-                    f"first = (max(-column, 0) + {step - 1}) // {step}",
-                    f"past = min((max({o.w} - column, 0) + {step - 1}) // {step}, {o.q})")
-            with out.block("for q in range(first, past):"):
-                out.add(f"pixel = row * {o.w} + column + {sum_text(('q', step))}")
+@dataclass(frozen=True)
+class _Lines:
+    """One image row at a time, padded with -inf and split by the stride: each window column is then contiguous."""
+
+    border: str
+    phases: str         # the border itself if the stride is 1
+    length: int         # of a phase
+    lanes: int
+
+    @staticmethod
+    def make(out: Writer, o: Pool, lanes: int) -> _Lines:
+        step = o.stride[1]
+        length = round_up(o.q + (o.s - 1) * o.dilation[1] // step, lanes)
+        size = max(length * step, o.padding[1][0] + round_up(o.w, lanes)) + lanes
+        border = out.buffer(o.dtype, size)
+        with out.loop("q", size):
+            out.add(f"{border}[q] = lit_{o.dtype}('-inf')")
+        return _Lines(border, out.buffer(o.dtype, length * step) if step > 1 else border, length, lanes)
+
+    def columns(self, o: Pool) -> tuple[int, ...]:
+        """Where the candidates of each window column start."""
+        step, reaches = o.stride[1], [s * o.dilation[1] for s in range(o.s)]
+        return tuple(reach % step * self.length + reach // step for reach in reaches)
+
+    @contextmanager
+    def rows(self, out: Writer, o: Pool) -> Iterator[None]:
+        """Loops over the window rows of line p that lie in the image, each prepared in the phases."""
+        (top, _), (left, _) = o.padding
+        with out.loop("r", o.r):
+            out.add(f"row = {sum_text(('p', o.stride[0]), ('r', o.dilation[0]), -top)}")
+            with out.block(f"if row >= 0 and row < {o.h}:"):
+                written = emit_row_copy(out, o.dtype, self.lanes, f"advance({o.x}, image + row * {o.w})", self.border,
+                                        str(left), o.w)
+                if written > o.w:
+                    with out.block(f"for q in range({left + o.w}, {left + written}):"):
+                        out.add(f"{self.border}[q] = lit_{o.dtype}('-inf')")
+                if o.stride[1] > 1:
+                    split = out.micro(f"split_micro({o.dtype!r}, {self.lanes}, {o.stride[1]})")
+                    out.add(f"{split}({self.border}, {self.phases}, {self.length}, {self.length})")
                 yield
 
 
@@ -116,11 +145,6 @@ def _tree(function: str, values: list[str]) -> str:
         values = [f"{function}({', '.join(values[k:k + 2])})" if k + 1 < len(values) else values[k]
                   for k in range(0, len(values), 2)]
     return values[0]
-
-
-def _takes(dtype: str, candidate: str, best: str) -> str:
-    """Whether a candidate replaces the best one before it."""
-    return f"logor_bool(gt_{dtype}({candidate}, {best}), isnan_{dtype}({candidate}))"
 
 
 def _emit_tiles(out: Writer, o: Pool, epilogue: Epilogue, lanes: int) -> None:
@@ -143,24 +167,36 @@ def _emit_tiles(out: Writer, o: Pool, epilogue: Epilogue, lanes: int) -> None:
                 out.add(f"value = {lines}[half*{pitch} + w]", *epilogue(("n", "channel", "h", "w"), "value"))
 
 
-def _emit_scatter(out: Writer, o: Pool, epilogue: Epilogue) -> None:
+def _emit_scatter(out: Writer, o: Pool, epilogue: Epilogue, lanes: int) -> None:
     """Any windows: finds the winners of a line of outputs, then adds their cotangents into a plane."""
-    plane, best, winner = out.buffer(o.dtype, o.h * o.w), out.buffer(o.dtype, o.q), out.buffer("int32", o.q)
+    lines = _Lines.make(out, o, lanes)
+    plane, best = out.buffer(o.dtype, o.h * o.w), out.buffer(o.dtype, lines.length)
+    first, winner = out.buffer("int32", o.q), out.buffer("int32", lines.length)
+    top, left = o.padding[0][0], o.padding[1][0]
+    with out.loop("q", o.q):                # the first column of each window that lies in the image, or -1
+        out.add(f"column = {sum_text(('q', o.stride[1]), -left)}",
+                f"column = column + (max(-column, 0) + {o.dilation[1] - 1}) // {o.dilation[1]} * {o.dilation[1]}")
+        with out.block(f"if column < {o.w} and column <= {sum_text(('q', o.stride[1]), (o.s - 1) * o.dilation[1] - left)}:"):
+            out.add(f"{first}[q] = index_to_int32(column)")
+        with out.block("else:"):
+            out.add(f"{first}[q] = lit_int32(-1)")
     with _planes(out, o):
         with out.loop("pixel", o.h * o.w):
             out.add(f"{plane}[pixel] = lit_{o.dtype}(0.0)")
         with out.loop("p", o.p):
+            out.add(f"row = {sum_text(('p', o.stride[0]), -top)}",
+                    f"row = row + (max(-row, 0) + {o.dilation[0] - 1}) // {o.dilation[0]} * {o.dilation[0]}",
+                    f"inside = row < {o.h} and row <= {sum_text(('p', o.stride[0]), (o.r - 1) * o.dilation[0] - top)}")
             with out.loop("q", o.q):
-                out.add(f"{best}[q] = lit_{o.dtype}('-inf')", f"{winner}[q] = lit_int32(-1)")
-            with _candidates(out, o):
-                out.add(f"candidate = {o.x}[image + pixel]",
-                        f"take = logor_bool({_takes(o.dtype, 'candidate', f'{best}[q]')}, "
-                        f"lt_int32({winner}[q], lit_int32(0)))",
-                        f"{best}[q] = where_{o.dtype}(take, candidate, {best}[q])",
-                        f"{winner}[q] = where_int32(take, index_to_int32(pixel), {winner}[q])")
-            with out.loop("q", o.q):
-                out.add(f"pixel = cast_int32_int64({winner}[q])")
-                with out.block("if pixel >= 0:"):       # a window may lie in the padding as a whole
-                    out.add(f"{plane}[pixel] = {plane}[pixel] + {o.g}[pooled + p * {o.q} + q]")
+                out.add(f"{best}[q] = lit_{o.dtype}('-inf')",
+                        f"{winner}[q] = add_int32({first}[q], index_to_int32(row * {o.w}))")
+            with lines.rows(out, o):
+                mk = out.micro(f"argmax_micro({o.dtype!r}, {lanes}, {o.q}, columns={lines.columns(o)}, "
+                               f"places={tuple(s * o.dilation[1] - left for s in range(o.s))}, stride={o.stride[1]})")
+                out.add(f"{mk}({lines.phases}, {best}, {winner}, row * {o.w})")
+            with out.block("if inside:"), out.loop("q", o.q):       # a window may lie in the padding as a whole
+                with out.block(f"if ge_int32({first}[q], lit_int32(0)):"):
+                    out.add(f"pixel = cast_int32_int64({winner}[q])",
+                            f"{plane}[pixel] = {plane}[pixel] + {o.g}[pooled + p * {o.q} + q]")
         with out.loop("h", o.h), out.loop("w", o.w):
             out.add(f"value = {plane}[h * {o.w} + w]", *epilogue(("n", "channel", "h", "w"), "value"))
