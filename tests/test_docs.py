@@ -7,18 +7,35 @@ from __future__ import annotations
 
 import re
 import tomllib
+from contextlib import contextmanager
 from pathlib import Path
 
 import pages
 import pytest
 
 import symgrad as sg
+from symgrad.backends import registry
+from symgrad.backends.cpu import contractions
 from symgrad.cli import settings
 from symgrad.cli.main import app
+from symgrad.ops.row import ROWS
+from symgrad.saliency.rules import RULE_SETS
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = ["README.md", *sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").glob("*.md"))]
 TABLE = re.compile(r"(<!-- settings, generated -->\n).*?(<!-- end -->)", re.S)
+
+
+@contextmanager
+def as_before(*tables):
+    """Takes what the body adds to these tables away again."""
+    copies = [dict(table) for table in tables]
+    try:
+        yield
+    finally:
+        for table, copy in zip(tables, copies):
+            table.clear()
+            table.update(copy)
 
 
 def read(page: str) -> str:
@@ -29,7 +46,7 @@ def read(page: str) -> str:
 def test_snippets_run_and_print_what_is_shown(page, request, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     text = read(page)
-    with sg.config():                               # settings that a page changes are put back
+    with sg.config(), as_before(ROWS, RULE_SETS, registry.BACKENDS, contractions.ENTRIES):
         shown = pages.run(text, Path(page).stem.lower() + ".py")
     if request.config.getoption("--update-golden"):
         (ROOT / page).write_text(pages.with_outputs(text, shown))
@@ -68,6 +85,19 @@ def test_commands_exist(page):
         assert command in commands, f"{page} runs `symgrad {command}`"
     for script in re.findall(r"python (\S+\.py)", shell):
         assert (ROOT / script).exists(), f"{page} runs {script}"
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_names_in_prose_exist(page):
+    prose = pages.FENCE.sub("", read(page))
+    if page.endswith("from_theano.md"):             # the other columns are about the other library
+        prose = "\n".join(line.rsplit("|", 2)[-2] if line.startswith("|") else line for line in prose.splitlines())
+    for code in re.findall(r"`([^`\n]+)`", prose):
+        for module, names in re.findall(r"\b(sg|T)\.([a-zA-Z_]\w*(?:\.[a-zA-Z_]\w*)*)", code):
+            value = {"sg": sg, "T": sg.tensor}[module]
+            for name in names.split(".") if names != "name" and not names.startswith("config.NAME") else []:
+                assert hasattr(value, name), f"{page}: `{code}`"
+                value = getattr(value, name)
 
 
 def test_extras_and_scripts_are_declared():
