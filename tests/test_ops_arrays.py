@@ -784,6 +784,18 @@ def test_creation_takes_sizes_of_variables(backend):
         close(g, want)
 
 
+def test_flatten_and_unstack():
+    x = T.tensor("x", ("a", 3, "b", 2), "float64")
+    a = normal(4, 3, 5, 2)
+    outs = [T.flatten(x), T.flatten(x, 1), T.flatten(x, 1, 2), *T.unstack(x, 1), T.flatten(T.sum(x))]
+    got = sg.function([x], outs, backend="reference")(a)
+    wants = [a.ravel(), a.reshape(4, -1), a.reshape(4, 15, 2), a[:, 0], a[:, 1], a[:, 2], a.sum().reshape(1)]
+    for g, want in zip(got, wants, strict=True):
+        close(g, want)
+    with pytest.raises(sg.ShapeError, match=here()):
+        T.unstack(x)
+
+
 def test_creation_defaults_to_floatx():
     assert {
         v.dtype

@@ -304,6 +304,19 @@ def rot90(x, k=1, axes=(0, 1)):
     return flip(swapaxes(x, a, b), a) if k == 1 else swapaxes(flip(x, a), a, b)
 
 
+def flatten(x, start_axis=0, end_axis=-1):
+    """x with the axes from start_axis to end_axis made one (an axis of one element when x has none)."""
+    x = as_tensor(x)
+    if not x.ndim:
+        return reshape(x, (1,))
+    first, last = (normalize_axis(a, x.ndim, "flatten") for a in (start_axis, end_axis))
+    if first > last:
+        raise ShapeError(
+            four_parts(f"flatten from axis {first} to axis {last}", f"{x._type}", show(user_line()))
+        )
+    return reshape(x, (*x.dims[:first], poly.product(x.dims[first : last + 1]), *x.dims[last + 1 :]))
+
+
 # ------------------------------------------------------------------------------------------ pad, roll
 class Pad(Row):
     """x with a border of one value. Attributes: widths, (before, after) for each axis; value."""
@@ -429,6 +442,7 @@ __all__ = [
     "concatenate",
     "diff",
     "dstack",
+    "flatten",
     "flip",
     "fliplr",
     "flipud",

@@ -108,6 +108,11 @@ def ones(shape, dtype=None):
     return full(shape, 1, dtypes.dtype_name(dtype))
 
 
+def alloc(value, *shape):
+    """Theano's name for `full`: the value repeated to a shape."""
+    return full(shape, value)
+
+
 def full_like(x, fill_value, dtype=None):
     """An array of one value with the shape of x, and its dtype unless told."""
     x = as_tensor(x)
@@ -218,6 +223,7 @@ def meshgrid(*xs, indexing="xy", sparse=False):
 
 
 __all__ = [
+    "alloc",
     "arange",
     "eye",
     "full",
