@@ -435,6 +435,54 @@ def test_window_and_neural_errors_name_the_users_line(ours, message):
     assert __file__ in str(info.value)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(40))
+def test_random_windows_against_torch(seed):
+    """Any stride, padding, dilation and grouping: NumPy spelling and value at an index, forward and adjoint."""
+    torch = pytest.importorskip("torch")
+    rng = np.random.default_rng(seed)
+    draw = lambda high: tuple(int(v) for v in rng.integers(1, high + 1, rank))
+    rank, groups = int(rng.integers(1, 3)), int(rng.integers(1, 4))
+    kernel, stride, dilation, padding = draw(3), draw(4), draw(3), tuple(p - 1 for p in draw(4))
+    sizes = tuple(max(s, d * (k - 1) + 1 - 2 * p) for s, k, d, p in zip(draw(7), kernel, dilation, padding))
+    c, o = groups * int(rng.integers(1, 3)), groups * int(rng.integers(1, 3))
+    x, w = rng.normal(size=(2, c, *sizes)), rng.normal(size=(o, c // groups, *kernel))
+    tx, tw = (torch.tensor(a, requires_grad=True) for a in (x, w))
+    ty = getattr(torch.nn.functional, f"conv{rank}d")(tx, tw, None, stride, padding, dilation, groups)
+    g = rng.normal(size=ty.shape)
+    ty.backward(torch.tensor(g))
+    attrs = {"stride": stride, "padding": tuple((p, p) for p in padding), "dilation": dilation,
+             "groups": groups}
+    both_ways(conv.CONVOLUTIONS[rank], (x, w), ty, attrs)
+    both_ways(conv.convolution_input_grad, (g, w), tx.grad, attrs | {"shape": x.shape})
+    both_ways(conv.convolution_weight_grad, (x, g), tw.grad, attrs | {"shape": w.shape})
+
+    padding = tuple(min(p, k // 2) for p, k in zip(padding, kernel))
+    ceil_mode, include = (bool(b) for b in rng.integers(0, 2, 2))
+    attrs = {"kernel_size": kernel, "stride": stride, "padding": tuple((p, p) for p in padding)}
+    x = rng.normal(size=(2, 2, *(max(n, k - 2 * p) for n, k, p in zip(sizes, kernel, padding))))
+    for row, more in [(pool.AVERAGES[rank], {"ceil_mode": ceil_mode, "count_include_pad": include}),
+                      (pool.MAXIMA[rank], {"ceil_mode": ceil_mode, "dilation": (1,) * rank})]:
+        tx = torch.tensor(np.round(x * 2) / 2, requires_grad=True)          # with ties
+        ty = getattr(torch.nn.functional, row.name)(tx, kernel, stride, padding, **more)
+        g = rng.normal(size=ty.shape)
+        ty.backward(torch.tensor(g))
+        xs = (tx.detach().numpy(),)
+        both_ways(row, xs, ty, attrs | more)
+        if row.name.startswith("max"):
+            both_ways(pool.max_pool_grad, (*xs, ty.detach().numpy(), g), tx.grad, attrs | more)
+        else:
+            both_ways(pool.avg_pool_grad, (g,), tx.grad, attrs | more | {"shape": x.shape})
+
+
+def both_ways(row: Any, xs: Sequence[np.ndarray], expected: Any, attrs: dict[str, Any]) -> None:
+    expected = expected.detach().numpy()
+    node = make(row, [constant(x) for x in xs], **attrs)
+    np.testing.assert_allclose(row.numpy(*xs, **attrs), expected, atol=1e-9, err_msg=f"{row.name} {attrs}")
+    np.testing.assert_allclose(run_at(row, node._type, xs, **attrs), expected, atol=1e-9,
+                               err_msg=f"at of {row.name} {attrs}")
+
+
 # ------------------------------------------------------------------------------------------------- pooling
 def pool_cases() -> list[Case]:
     import torch.nn.functional as F
@@ -478,7 +526,7 @@ def pool_cases() -> list[Case]:
                  known=False),
             Case("global_max_pool", lambda x: T.global_max_pool(x, keepdims=True),
                  lambda x: x.amax(dim=(2, 3), keepdim=True), [(2, 3, 5, 6)]),
-            Case("lp_pool", lambda x: T.lp_pool(x, 3, 2), lambda x: F.lp_pool2d(x, 3, 2), [(2, 3, 4, 5)],
+            Case("lp_pool2d", lambda x: T.lp_pool2d(x, 3, 2), lambda x: F.lp_pool2d(x, 3, 2), [(2, 3, 4, 5)],
                  low=0.1)]
 
 
@@ -579,6 +627,18 @@ def neural_cases() -> list[Case]:
         Case("cosine_similarity", T.cosine_similarity, F.cosine_similarity, [(3, 5), (3, 5)]),
         Case("pairwise_distance", T.pairwise_distance, F.pairwise_distance, [(3, 5), (3, 5)]),
         Case("cdist", T.cdist, torch.cdist, [(2, 3, 5), (2, 4, 5)]),
+        Case("bilinear", T.bilinear, F.bilinear, [(3, 2), (3, 4), (5, 2, 4), (5,)]),
+        Case("attention", T.scaled_dot_product_attention, F.scaled_dot_product_attention,
+             [(2, 3, 4), (2, 5, 4), (2, 5, 2)], known=False),
+        Case("attention, causal", lambda q, k, v: T.scaled_dot_product_attention(q, k, v, is_causal=True),
+             lambda q, k, v: F.scaled_dot_product_attention(q, k, v, is_causal=True), [(2, 4, 3)] * 3),
+        Case("attention, masked", T.scaled_dot_product_attention, F.scaled_dot_product_attention,
+             [(2, 3, 4), (2, 5, 4), (2, 5, 2), np.arange(15).reshape(3, 5) % 4 > 0]),
+        Case("attention, biased", lambda q, k, v, m: T.scaled_dot_product_attention(q, k, v, m, scale=0.3),
+             lambda q, k, v, m: F.scaled_dot_product_attention(q, k, v, m, scale=0.3),
+             [(2, 3, 4), (2, 5, 4), (2, 5, 2), (3, 5)]),
+        Case("channel_shuffle", lambda x: T.channel_shuffle(x, 3), lambda x: F.channel_shuffle(x, 3),
+             spatial),
         Case("embedding", T.embedding, F.embedding, [np.array([[0, 2, 2], [4, 0, 1]]), (5, 3)]),
         Case("interpolate nearest 2", lambda x: T.interpolate(x, scale_factor=2),
              lambda x: F.interpolate(x, scale_factor=2), spatial, known=False),

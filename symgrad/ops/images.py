@@ -127,6 +127,16 @@ def fold(x, output_size, kernel_size, dilation=1, padding=0, stride=1):
 
 
 @block
+def channel_shuffle(x, groups):
+    """x (n, c, ...) with the channels of its groups dealt out in turn (Zhang et al. 2018)."""
+    x = as_tensor(x)
+    if x.ndim < 2 or groups < 1 or (isinstance(x.dims[1], int) and x.dims[1] % groups):
+        raise _refuse(f"channel_shuffle in {groups} groups", x, "groups that divide the channels (axis 1)")
+    wide = reshape(x, (x.dims[0], groups, poly.floordiv(x.dims[1], groups), *x.dims[2:]))
+    return reshape(transpose(wide, (0, 2, 1, *range(3, wide.ndim))), x.dims)
+
+
+@block
 def pixel_shuffle(x, upscale_factor):
     """(..., c*r*r, h, w) as (..., c, h*r, w*r) (Shi et al. 2016)."""
     x, r = as_tensor(x), int(upscale_factor)
@@ -151,4 +161,4 @@ def pixel_unshuffle(x, downscale_factor):
     return reshape(transpose(wide, (*range(n + 1), n + 2, n + 4, n + 1, n + 3)), (*lead, c * r * r, h, w))
 
 
-__all__ = ["fold", "interpolate", "pixel_shuffle", "pixel_unshuffle", "unfold", "upsample"]
+__all__ = ["channel_shuffle", "fold", "interpolate", "pixel_shuffle", "pixel_unshuffle", "unfold", "upsample"]

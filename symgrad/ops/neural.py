@@ -22,6 +22,7 @@ from ..graph.types import Type, shape_text
 from ..loops import ir
 from ..loops.ir import E, View
 from . import reduce
+from .create import arange
 from .elementwise import (
     absolute,
     erf,
@@ -31,15 +32,15 @@ from .elementwise import (
     multiply,
     number,
     power,
-    relu,
     rsqrt,
     sigmoid,
     tanh,
     where,
 )
+from .linear import einsum, matmul
 from .pool import avg_pool1d
 from .row import Elementwise, Row, as_tensor, cast, normalize_axis, promoted, sample
-from .shape import expand_dims, reshape, transpose
+from .shape import expand_dims, reshape, shape_tuple, swapaxes, transpose
 from .sizes import differ
 
 _SHAPES = [sample((3, 4)), sample((0, 2)), sample(())]
@@ -540,6 +541,41 @@ def cdist(x1, x2, p=2.0):
     return reduce.norm(expand_dims(_float(x1), -2) - expand_dims(_float(x2), -3), p, -1)
 
 
+@block
+def bilinear(x1, x2, weight, bias=None):
+    """x1 W x2 for each W (i, j) of weight (out, i, j), plus bias: (..., i) and (..., j) give (..., out)."""
+    return _scaled(einsum("...i,oij,...j->...o", x1, weight, x2), None, bias)
+
+
+@block
+def scaled_dot_product_attention(query, key, value, attn_mask=None, is_causal=False, scale=None):
+    """softmax(query key^T * scale) value over the last two axes (Vaswani et al. 2017).
+
+    query (..., l, e), key (..., s, e), value (..., s, v) give (..., l, v). attn_mask broadcasts to (..., l, s):
+    False hides a key, numbers are added. is_causal hides keys behind the query's own position. The scale is
+    1 / sqrt(e) unless given.
+    """
+    query, key, value = promoted(query, key, value)
+    if query.ndim < 2 or key.ndim < 2 or differ(query.dims[-1], key.dims[-1]):
+        raise ShapeError(four_parts("attention of queries (..., l, e) to keys (..., s, e)",
+                                    f"{shape_text(query.dims)} and {shape_text(key.dims)}",
+                                    show(user_line())))
+    if scale is None:
+        features = shape_tuple(query)[-1]
+        scale = features ** -0.5 if isinstance(features, int) else rsqrt(cast(features, query.dtype))
+    scores = matmul(query * scale, swapaxes(key, -1, -2))
+    for mask in ([attn_mask] if attn_mask is not None else []) + ([_causal(scores)] if is_causal else []):
+        mask = as_tensor(mask)
+        scores = where(mask, scores, number(-math.inf, scores)) if mask.dtype == "bool" else scores + mask
+    return matmul(softmax(scores), value)
+
+
+def _causal(scores: Node) -> Node:
+    """(l, s): the key's position is at most the query's."""
+    rows, columns = (arange(d) for d in shape_tuple(scores)[-2:])
+    return expand_dims(rows, 1) >= expand_dims(columns, 0)
+
+
 def embedding(ids, weight):
     """torch.nn.functional.embedding: the rows of weight (words, features) at integer ids of any shape."""
     ids, weight = as_tensor(ids), as_tensor(weight)
@@ -550,10 +586,9 @@ def embedding(ids, weight):
     return weight[ids]
 
 
-__all__ = ["batch_norm", "cdist", "celu", "cosine_similarity", "elu", "embedding", "gelu", "glu",
-           "group_norm", "hardshrink", "hardsigmoid", "hardswish",
-           "hardtanh", "instance_norm", "layer_norm", "leaky_relu", "local_response_norm", "log_softmax",
-           "logsoftmax", "mish", "normalize",
-           "pairwise_distance", "prelu", "relu", "relu6", "rms_norm", "selu", "silu", "softmax", "softmin",
-           "softshrink", "softsign", "swish", "tanhshrink",
-           "threshold"]
+__all__ = ["batch_norm", "bilinear", "cdist", "celu", "cosine_similarity", "elu", "embedding", "gelu", "glu",
+           "group_norm", "hardshrink", "hardsigmoid", "hardswish", "hardtanh", "instance_norm", "layer_norm",
+           "leaky_relu", "local_response_norm", "log_softmax", "logsoftmax", "mish", "normalize",
+           "pairwise_distance",
+           "prelu", "relu6", "rms_norm", "scaled_dot_product_attention", "selu", "silu", "softmax", "softmin",
+           "softshrink", "softsign", "swish", "tanhshrink", "threshold"]

@@ -502,16 +502,38 @@ def adaptive_max_pool2d(x, output_size):
     return _adaptive(x, output_size, 2, "adaptive_max_pool2d", MAXIMA, _largest)
 
 
-def lp_pool(x, norm_type, kernel_size, stride=None, ceil_mode=False):
-    """torch's lp_pool over as many last axes as kernel_size has: the p-norm of each window."""
-    x = as_tensor(x)
-    rank = len(kernel_size) if isinstance(kernel_size, (tuple, list)) else x.ndim - 2
+@block
+def adaptive_max_pool3d(x, output_size):
+    """torch's adaptive_max_pool3d, for output sizes that divide the input sizes."""
+    return _adaptive(x, output_size, 3, "adaptive_max_pool3d", MAXIMA, _largest)
+
+
+@block
+def lp_pool1d(x, norm_type, kernel_size, stride=None, ceil_mode=False):
+    """torch's lp_pool1d: the p-norm of each window of the last axis."""
+    return _lp_pool(x, norm_type, kernel_size, stride, ceil_mode, 1)
+
+
+@block
+def lp_pool2d(x, norm_type, kernel_size, stride=None, ceil_mode=False):
+    """torch's lp_pool2d: the p-norm of each window of the last two axes."""
+    return _lp_pool(x, norm_type, kernel_size, stride, ceil_mode, 2)
+
+
+@block
+def lp_pool3d(x, norm_type, kernel_size, stride=None, ceil_mode=False):
+    """torch's lp_pool3d: the p-norm of each window of the last three axes."""
+    return _lp_pool(x, norm_type, kernel_size, stride, ceil_mode, 3)
+
+
+def _lp_pool(x: Any, norm_type: float, kernel_size: Any, stride: Any, ceil_mode: bool, rank: int) -> Node:
     kernel = per_axis(kernel_size, rank, "kernel_size")
     mean = AVERAGES[rank](power(absolute(x), norm_type), kernel, stride, ceil_mode=ceil_mode)
     return power(mean * math.prod(kernel), 1 / norm_type)
 
 
 __all__ = ["adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d", "adaptive_max_pool1d",
-           "adaptive_max_pool2d", "avg_pool1d", "avg_pool2d",
-           "avg_pool3d", "global_avg_pool", "global_max_pool", "lp_pool", "max_pool1d", "max_pool2d",
+           "adaptive_max_pool2d", "adaptive_max_pool3d", "avg_pool1d", "avg_pool2d", "avg_pool3d",
+           "global_avg_pool", "global_max_pool", "lp_pool1d", "lp_pool2d", "lp_pool3d", "max_pool1d",
+           "max_pool2d",
            "max_pool3d"]

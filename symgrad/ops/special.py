@@ -226,6 +226,8 @@ def polyval(p, x):
     return total
 
 
-__all__ = ["betaln", "bitwise_count", "conj", "conjugate", "divmod", "entr", "erfinv", "frexp", "isclose",
-           "log1mexp", "logit", "modf", "nan_to_num",
-           "ndtr", "polyval", "spacing", "xlog1py", "xlogy"]
+__all__ = ["abs", "acos", "acosh", "asin", "asinh", "atan", "atan2", "atanh", "betaln", "bitwise_count",
+           "bitwise_invert", "bitwise_left_shift", "bitwise_right_shift", "conj", "conjugate", "divmod",
+           "entr",
+           "erfinv", "frexp", "isclose", "log1mexp", "logit", "modf", "nan_to_num", "ndtr", "polyval", "pow",
+           "spacing", "xlog1py", "xlogy"]
