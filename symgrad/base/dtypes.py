@@ -8,6 +8,7 @@ import numpy as np
 
 from .config import config
 from .errors import DTypeError, close_match, four_parts
+from .origin import show, user_line
 
 FLOATS = ("float32", "float64")
 SIGNED = ("int8", "int16", "int32", "int64")
@@ -28,7 +29,7 @@ def dtype_name(dtype: Any) -> str:
     except TypeError:
         name = str(dtype)
     if name not in DTYPES:
-        raise DTypeError(four_parts(f"dtype {dtype!r}", f"symgrad has {', '.join(DTYPES)}{close_match(name, DTYPES)}",
+        raise DTypeError(four_parts(f"dtype {dtype!r}", f"symgrad has {', '.join(DTYPES)}{close_match(name, DTYPES)}", show(user_line()),
                                     attempt="convert the data with .astype('float32') first"))
     return name
 

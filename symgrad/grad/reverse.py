@@ -153,11 +153,21 @@ def path(seeds: Iterable[Node], variables: Iterable[Node], constants: Collection
     return nodes
 
 
+def split_at_cuts(nodes: list[Node], seeds: Collection[Node]) -> tuple[list[Node], list[Node]]:
+    """(the nodes from which cotangents of the seeds can arrive, those behind a stop_gradient or an integer), in order."""
+    arrives = set(seeds)
+    for node in reversed(nodes):
+        if node in arrives:
+            arrives.update(node.inputs)
+    return [n for n in nodes if n in arrives], [n for n in nodes if n not in arrives]
+
+
 def pull_back(seeds: Mapping[Node, Node], variables: Sequence[Node], ruling: Ruling,
               constants: Collection[Node] = frozenset(), fixed: Mapping[Node, Node] = MappingProxyType({}),
               leaves: Collection[Node] = frozenset()) -> dict[Node, Cotangent]:
     """{variable: cotangent}; absent where no path leads. Nodes in `leaves` are not entered."""
-    nodes = path(seeds, variables, constants, leaves)
+    nodes, behind = split_at_cuts(path(seeds, variables, constants, leaves), seeds)
+    ruling.unreached.extend(n for n in behind if not is_leaf(n))
     on_path = set(nodes)
     parts: dict[Node, list[Any]] = {y: [g] for y, g in seeds.items()}
     done: dict[Node, Cotangent] = {}
