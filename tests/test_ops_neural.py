@@ -438,7 +438,7 @@ def test_window_and_neural_errors_name_the_users_line(ours, message):
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(40))
 def test_random_windows_against_torch(seed):
-    """Any stride, padding, dilation and grouping: NumPy spelling and value at an index, forward and adjoint."""
+    """Any stride, padding, dilation, grouping: NumPy spelling and value at an index, forward and adjoint."""
     torch = pytest.importorskip("torch")
     rng = np.random.default_rng(seed)
     draw = lambda high: tuple(int(v) for v in rng.integers(1, high + 1, rank))
