@@ -551,8 +551,8 @@ def bilinear(x1, x2, weight, bias=None):
 def scaled_dot_product_attention(query, key, value, attn_mask=None, is_causal=False, scale=None):
     """softmax(query key^T * scale) value over the last two axes (Vaswani et al. 2017).
 
-    query (..., l, e), key (..., s, e), value (..., s, v) give (..., l, v). attn_mask, (..., l, s): False hides
-    a key, numbers are added. is_causal hides keys behind the query's own position. scale: 1 / sqrt(e) by default.
+    query (..., l, e), key (..., s, e) and value (..., s, v) give (..., l, v). In attn_mask, (..., l, s), False
+    hides a key and numbers are added. is_causal hides keys behind the query. scale is 1 / sqrt(e) by default.
     """
     query, key, value = promoted(query, key, value)
     if query.ndim < 2 or key.ndim < 2 or differ(query.dims[-1], key.dims[-1]):
