@@ -10,7 +10,7 @@ from ..graph.node import Node, is_leaf
 from ..graph.walk import order
 from ..loops import ir
 from ..schedule.groups import Group, Grouping, group_nodes, is_streaming, is_trivial_reshape
-from ..schedule.lower import Values, lower_group
+from ..schedule.lower import lower_group
 from ..schedule.plan import Kernel, Plan, Scratch, summary
 from ..schedule.views import VIEWS, base_of
 from .nests import print_nest
@@ -64,8 +64,8 @@ def make_kernel(name: str, group: Group, grouping: Grouping, templates: Any) -> 
 
 def computed_here(group: Group, grouping: Grouping) -> list[Node]:
     """The nodes whose values a group computes, inputs first."""
-    values = Values(group, grouping)
-    return [n for n in order(group.stored, stop=lambda n: not values.is_here(n)) if values.is_here(n) and not is_leaf(n)]
+    elsewhere = lambda n: is_leaf(n) or grouping.home.get(n, group) is not group
+    return [n for n in order(group.stored, stop=elsewhere) if not elsewhere(n)]
 
 
 @dataclass(frozen=True)

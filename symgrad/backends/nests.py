@@ -8,7 +8,7 @@ from typing import Any
 
 from ..base.poly import Atom
 from ..loops import ir
-from ..schedule.lower import Accumulate, Nest, Store
+from ..schedule.lower import Accumulate, Finish, Nest, Store
 from .text import CHUNK, Printer, literal_text
 
 
@@ -19,9 +19,27 @@ def print_nest(printer: Printer, nest: Nest) -> None:
         if needs_memory(e, nest.loops, depth):
             _initialise(printer, e, nest.loops)
     _loops(printer, nest, plan, {})
+    for e in nest.effects:
+        if isinstance(e, Finish) and _finish_depth(e, nest.loops) is None:
+            with ExitStack() as stack:
+                for a, extent in nest.loops:
+                    if a not in e.reduced:
+                        stack.enter_context(printer.loop(a, extent))
+                _store(printer, e)
 
 
-def first_inner_reduced(e: Accumulate, loops: Sequence[tuple[Atom, Any]]) -> int:
+def _finish_depth(e: Finish, loops: Sequence[tuple[Atom, Any]]) -> int | None:
+    """The depth at which the results that e reads are complete: right behind their loops, or None, behind the whole nest."""
+    depth = first_inner_reduced(e, loops)
+    return None if needs_memory(e, loops, depth) or depth == len(loops) else depth
+
+
+def _store(printer: Printer, e: Store | Finish) -> None:
+    value = printer.text(e.value)
+    printer.add(f"{printer.pointer(e.node)}[{printer.poly_text(e.at)}] = {value}")
+
+
+def first_inner_reduced(e: Accumulate | Finish, loops: Sequence[tuple[Atom, Any]]) -> int:
     """The depth from which on every loop is reduced."""
     depth = len(loops)
     while depth and loops[depth - 1][0] in e.reduced:
@@ -29,7 +47,7 @@ def first_inner_reduced(e: Accumulate, loops: Sequence[tuple[Atom, Any]]) -> int
     return depth
 
 
-def needs_memory(e: Accumulate, loops: Sequence[tuple[Atom, Any]], depth: int) -> bool:
+def needs_memory(e: Accumulate | Finish, loops: Sequence[tuple[Atom, Any]], depth: int) -> bool:
     return any(a in e.reduced for a, _ in loops[:depth])
 
 
@@ -59,6 +77,9 @@ def _loops(printer: Printer, nest: Nest, plan: list[tuple[Accumulate, int]], reg
             _loops(printer, nest, plan, registers, depth + 1)
     for e in starting:
         _finish(printer, e, registers[id(e)], needs_memory(e, loops, depth))
+    for f in nest.effects:
+        if isinstance(f, Finish) and _finish_depth(f, loops) == depth:
+            _store(printer, f)
 
 
 def _is_long(extent: Any) -> bool:
@@ -87,14 +108,13 @@ def _point(printer: Printer, nest: Nest, plan: list[tuple[Accumulate, int]], reg
     """What happens at one point of the domain."""
     depth = len(nest.loops)
     for e in nest.effects:
-        value = printer.text(e.value)
         if isinstance(e, Store):
-            printer.add(f"{printer.pointer(e.node)}[{printer.poly_text(e.at)}] = {value}")
-        elif id(e) in registers:
+            _store(printer, e)
+        elif isinstance(e, Accumulate) and id(e) in registers:
             name = registers[id(e)]
-            printer.add(f"{name} = {printer.accumulate_text(e.operation, name, value, e.value.dtype)}")
-        else:
-            _finish(printer, e, value, memory=depth > 0)
+            printer.add(f"{name} = {printer.accumulate_text(e.operation, name, printer.text(e.value), e.value.dtype)}")
+        elif isinstance(e, Accumulate):
+            _finish(printer, e, printer.text(e.value), memory=depth > 0)
 
 
 def _finish(printer: Printer, e: Accumulate, value: str, memory: bool) -> None:

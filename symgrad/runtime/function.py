@@ -142,11 +142,21 @@ class Function:
         return self.executable.profile([arguments.converted(x, v, k) for k, (x, v) in enumerate(zip(self.inputs, values))])
 
     def __reduce__(self):
-        return pickling.load_function, (pickling.dump_function(self),)
+        return load_function, (pickling.dump_function(self),)
 
     def __repr__(self) -> str:
         names = ", ".join(x.name or f"arg{k}" for k, x in enumerate(self.inputs))
         return f"<{self.name}({names}) on {self.backend}>"
+
+
+def load_function(record: Mapping[str, Any]) -> Function:
+    """A pickled function again: it recompiles, or finds its kernels in the cache."""
+    nodes = pickling.load_graph(record["graph"])
+    pick = lambda key: [nodes[k] for k in record[key]]
+    f = Function(pick("inputs"), pick("outputs"), record["structure"], pick("targets"), pick("new_values"),
+                 record["backend"], record["name"], record["check"])
+    f.receipts = record["receipts"]
+    return f
 
 
 # ---------------------------------------------------------------------------------------- what was asked

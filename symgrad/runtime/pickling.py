@@ -81,15 +81,3 @@ def dump_function(f: Any) -> dict[str, Any]:
             "outputs": [place[n] for n in nodes[:len(f.outputs)]], "new_values": [place[n] for n in nodes[len(f.outputs):]],
             "structure": f.structure, "backend": f.backend, "name": f.name, "check": f.check,
             "receipts": f.receipts}
-
-
-def load_function(record: dict[str, Any]) -> Any:
-    """The function again: it recompiles, or finds its kernels in the cache."""
-    from .function import Function
-
-    nodes = load_graph(record["graph"])
-    pick = lambda key: [nodes[k] for k in record[key]]
-    f = Function(pick("inputs"), pick("outputs"), record["structure"], pick("targets"), pick("new_values"),
-                 record["backend"], record["name"], record["check"])
-    f.receipts = record["receipts"]
-    return f

@@ -1,7 +1,7 @@
 """Which nodes share a kernel.
 
 Every node gets a group: the loop nest over its sizes at a level, or the kernel of a template (matrix product, convolution)
-whose results it consumes elementwise. Levels grow along every edge that crosses groups, so groups never wait for each other in
+whose results it consumes elementwise. What is computed elementwise from finished reductions stays with them. Levels grow along every edge that crosses groups, so groups never wait for each other in
 a circle, and running them by level is an order. Then, from the outputs back, each node is stored (it gets memory) or inlined
 into the groups that read it: outputs and anchors are stored, cheap values are computed again, values that one group reads are
 computed there.
@@ -47,6 +47,7 @@ class Grouping:
 
     groups: list[Group]
     home: dict[Node, Group]
+    finished: dict[Node, Node]          # node -> the reduction it is computed from, after that one's loops
     nodes: int = 0                      # in the whole graph
 
 
@@ -79,9 +80,11 @@ def group_nodes(outputs: Sequence[Node], is_template: Callable[[Node], bool], mu
     demanded = {*outputs, *(x for n in nodes for x in needs[n]), *(x for n in nodes for x in n.deps[len(n.inputs):] if not is_leaf(x))}
     templates = {n for n in nodes if is_template(n)}
     cost = inline_costs(nodes, demanded)
-    keys, levels = _levels(nodes, templates, needs, {n for n in nodes if cost[n] <= CHEAP and n not in demanded})
-    pieces = _pieces(nodes, keys, levels)
-    return _store(nodes, keys, levels, pieces, templates, demanded, cost)
+    light = {n for n in nodes if cost[n] <= CHEAP and n not in demanded}
+    keys, levels, finished = _levels(nodes, templates, needs, light)
+    pieces = _pieces(nodes, keys, levels, finished)
+    groups, home = _store(nodes, keys, levels, pieces, templates, demanded, cost)
+    return Grouping(groups, home, finished, len(nodes))
 
 
 def domain_of(node: Node) -> tuple:
@@ -89,29 +92,32 @@ def domain_of(node: Node) -> tuple:
     return node.inputs[0].dims if isinstance(node.op, Reduction) else node.dims
 
 
-def _levels(nodes: list[Node], templates: set[Node], needs: dict[Node, set[Node]], light: set[Node]) -> tuple[dict[Node, Any], dict[Node, int]]:
-    """Group key and level of every node. `after[x]` is the least level of another group that reads x.
-
-    Light nodes are always computed where they are read, so nobody waits for them.
+def _levels(nodes: list[Node], templates: set[Node], needs: dict[Node, set[Node]], light: set[Node]
+            ) -> tuple[dict[Node, Any], dict[Node, int], dict[Node, Node]]:
+    """Group key and level of every node, and the reductions that nodes finish. `after[x]` is the least level of another group
+    that reads x. Light nodes are always computed where they are read, so nobody waits for them.
     """
     keys: dict[Node, Any] = {}
     levels: dict[Node, int] = {}
     after: dict[Node, int] = {}
+    finished: dict[Node, Node] = {}
     for node in nodes:
         operands = [x for x in node.deps if x in levels]
         ready = max((after[x] for x in operands), default=0)
-        host = None if node in templates else _host(node, operands, keys, levels, after)
+        host = None if node in templates else _host(node, operands, keys, levels, after, finished)
         if node in templates:
             keys[node], levels[node] = ("template", node.serial), ready
         elif host is not None:
             keys[node], levels[node] = keys[host], levels[host]
+            if keys[host][0] == "loop":
+                finished[node] = finished.get(host, host)
         else:
             own = ("loop", domain_of(node))
-            joined = {x for x in operands if keys[x] == own and x not in needs[node] and _can_join(x, node)}
+            joined = {x for x in operands if keys[x] == own and x not in needs[node] and x not in finished and _can_join(x, node)}
             keys[node] = own
             levels[node] = max((levels[x] if x in joined else after[x] for x in operands), default=0)
         after[node] = ready if node in light else levels[node] + 1
-    return keys, levels
+    return keys, levels, finished
 
 
 def _can_join(x: Node, node: Node) -> bool:
@@ -119,30 +125,40 @@ def _can_join(x: Node, node: Node) -> bool:
     return not isinstance(x.op, Reduction) and (is_elementwise(node) or isinstance(node.op, Reduction)) and x.dims == domain_of(node)
 
 
-def _host(node: Node, operands: list[Node], keys: dict[Node, Any], levels: dict[Node, int], after: dict[Node, int]) -> Node | None:
-    """The operand in whose template's epilogue an elementwise node can run: it is the last to be ready and has the node's sizes."""
+def _host(node: Node, operands: list[Node], keys: dict[Node, Any], levels: dict[Node, int], after: dict[Node, int],
+          finished: dict[Node, Node]) -> Node | None:
+    """The operand whose kernel an elementwise node of its sizes can end: a template's result, or a reduction.
+
+    It is the last to be ready; the other operands come earlier, or from the same place.
+    """
     if not is_elementwise(node):
         return None
-    hosts = [x for x in operands if keys[x][0] == "template" and x.dims == node.dims]
+    place = lambda x: (keys[x], levels[x], _reduced(finished.get(x, x)))
+    hosts = [x for x in operands if x.dims == node.dims and (keys[x][0] == "template" or isinstance(finished.get(x, x).op, Reduction))]
     if not hosts:
         return None
     host = max(hosts, key=lambda x: levels[x])
-    return host if all(keys[x] == keys[host] or after[x] <= levels[host] for x in operands) else None
+    return host if all(place(x) == place(host) or after[x] <= levels[host] for x in operands) else None
 
 
-def _pieces(nodes: list[Node], keys: dict[Node, Any], levels: dict[Node, int]) -> dict[Node, int]:
-    """Long groups are cut every PIECE nodes in topological order."""
+def _reduced(node: Node) -> Any:
+    """What two reductions must share to end together."""
+    return (node.attrs["axis"], node.attrs["keepdims"]) if isinstance(node.op, Reduction) else None
+
+
+def _pieces(nodes: list[Node], keys: dict[Node, Any], levels: dict[Node, int], finished: dict[Node, Node]) -> dict[Node, int]:
+    """Long groups are cut every PIECE nodes in topological order; what finishes a reduction stays with it."""
     seen: dict[tuple[Any, int], int] = {}
     piece: dict[Node, int] = {}
     for node in nodes:
         where = (keys[node], levels[node])
         seen[where] = seen.get(where, -1) + 1
-        piece[node] = seen[where] // PIECE if keys[node][0] == "loop" else 0
+        piece[node] = 0 if keys[node][0] == "template" else piece[finished[node]] if node in finished else seen[where] // PIECE
     return piece
 
 
 def _store(nodes: list[Node], keys: dict[Node, Any], levels: dict[Node, int], pieces: dict[Node, int], templates: set[Node],
-           demanded: set[Node], cost: dict[Node, float]) -> Grouping:
+           demanded: set[Node], cost: dict[Node, float]) -> tuple[list[Group], dict[Node, Group]]:
     """From the outputs back: who reads each node decides whether it gets memory or is computed where it is read."""
     groups: dict[Any, Group] = {}
     anchors = {n.serial: n for n in templates}
@@ -173,7 +189,7 @@ def _store(nodes: list[Node], keys: dict[Node, Any], levels: dict[Node, int], pi
     for g in used:
         g.stored.reverse()
     used.sort(key=lambda g: (g.level, g.key[2], g.stored[0].serial))
-    return Grouping(used, home, len(nodes))
+    return used, home
 
 
 def _is_stored(node: Node, own: Group, users: dict[int, Group], cost: dict[Node, float], templates: set[Node]) -> bool:

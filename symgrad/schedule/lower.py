@@ -13,7 +13,7 @@ from ..graph.types import is_one
 from ..graph.walk import order
 from ..loops import ir
 from ..loops.ir import E, View
-from ..ops.reduce import Reduction, full_index, reduced_dims
+from ..ops.reduce import Reduction
 from .groups import Group, Grouping, is_streaming
 from .views import VIEWS, contiguous, strided
 
@@ -43,11 +43,24 @@ class Accumulate:
 
 
 @dataclass(frozen=True)
+class Finish:
+    """buffer[at] = value, once per result of reductions along `reduced`, after their loops; value loads their results."""
+
+    node: Node
+    at: Any
+    value: E
+    reduced: frozenset[Atom]
+
+
+Effect = Store | Accumulate | Finish
+
+
+@dataclass(frozen=True)
 class Nest:
     """Loops (index, extent), outermost first, and what happens at every point."""
 
     loops: tuple[tuple[Atom, Any], ...]
-    effects: tuple[Store | Accumulate, ...]
+    effects: tuple[Effect, ...]
 
 
 class Values:
@@ -60,8 +73,8 @@ class Values:
         self.memo: dict[tuple[Node, tuple], E] = {}
 
     def is_here(self, node: Node) -> bool:
-        """Computed in this group, so there is nothing to load."""
-        return not is_leaf(node) and self.grouping.home.get(node, self.group) is self.group
+        """Computed in this group at the same point, so there is nothing to load."""
+        return not is_leaf(node) and not isinstance(node.op, Reduction) and self.grouping.home.get(node, self.group) is self.group
 
     def value(self, node: Node, idx: Sequence[Any]) -> E:
         key = (node, tuple(idx))
@@ -111,19 +124,19 @@ def lower_group(group: Group, grouping: Grouping) -> Nest:
     return coalesce(Nest(loops, effects))
 
 
-def effect(values: Values, node: Node, idx: tuple) -> Store | Accumulate:
+def effect(values: Values, node: Node, idx: tuple) -> Effect:
     """What the group does for one stored node at one point of its domain."""
-    if not isinstance(node.op, Reduction):
+    reduction = values.grouping.finished.get(node, node)
+    if not isinstance(reduction.op, Reduction):
         return Store(node, flat_index(idx, node.dims), values.value(node, idx))
-    x = node.inputs[0]
-    axis = node.attrs["axis"]
-    kept = [k for j, k in enumerate(idx) if j not in axis]
-    at = flat_index(kept, reduced_dims(x.dims, axis, False))
+    x, axis = reduction.inputs[0], reduction.attrs["axis"]
     reduced = frozenset(atom_of(idx[a]) for a in axis if isinstance(idx[a], Poly))
+    kept = [0 if j in axis else k for j, k in enumerate(idx) if j not in axis or reduction.attrs["keepdims"]]
+    at = flat_index(kept, reduction.dims)
+    if node is not reduction:
+        return Finish(node, at, values.value(node, kept), reduced)
     value = values.value(x, idx)
-    if not reduced:
-        return Store(node, at, value)
-    return Accumulate(node, at, value, node.op.operation, reduced)
+    return Accumulate(node, at, value, node.op.operation, reduced) if reduced else Store(node, at, value)
 
 
 def flat_index(idx: Sequence[Any], dims: Sequence[Any]) -> Any:
@@ -166,11 +179,11 @@ def coalesce(nest: Nest) -> Nest:
     return Nest(tuple(loops), effects)
 
 
-def _together(e: Store | Accumulate, outer: Atom, inner: Atom) -> bool:
+def _together(e: Effect, outer: Atom, inner: Atom) -> bool:
     return isinstance(e, Store) or (outer in e.reduced) == (inner in e.reduced)
 
 
-def _walks_as_one(effects: Iterable[Store | Accumulate], outer: Atom, inner: Atom, n: Any) -> bool:
+def _walks_as_one(effects: Iterable[Effect], outer: Atom, inner: Atom, n: Any) -> bool:
     """Every address is a*(outer*n + inner) + rest."""
     polys: set[Any] = set()
     for e in effects:
@@ -241,13 +254,13 @@ def addresses(e: E) -> set[Any]:
     return {a for x in subexpressions(e) for a in x.args if isinstance(a, Poly)}
 
 
-def _replaced(e: Store | Accumulate, sizes: dict[Atom, Any], outer: Atom, inner: Atom, whole: Atom) -> Store | Accumulate:
+def _replaced(e: Effect, sizes: dict[Atom, Any], outer: Atom, inner: Atom, whole: Atom) -> Effect:
     value = replace_indices(e.value, sizes)
     at = poly.substitute(e.at, sizes.get)
     if isinstance(e, Store):
         return Store(e.node, at, value)
     reduced = frozenset((e.reduced - {outer, inner}) | ({whole} if inner in e.reduced else set()))
-    return Accumulate(e.node, at, value, e.operation, reduced)
+    return Finish(e.node, at, value, reduced) if isinstance(e, Finish) else Accumulate(e.node, at, value, e.operation, reduced)
 
 
 def replace_indices(e: E, sizes: dict[Atom, Any]) -> E:
