@@ -395,6 +395,17 @@ SAME = {
         m.cumprod(a, axis=-1),
         m.cumprod(n),
     ],
+    "more names": lambda m, a, h, b, n: [
+        m.percentile(a, 30, axis=1),
+        m.percentile(a, [5, 95]),
+        m.append(n, n[:1], axis=0),
+        m.append(n, 7),
+        m.round(a, 2),
+        m.around(a),
+        m.around(n, -1),
+        m.nanargmax(h[::2], axis=1),
+        m.nanargmin(h[::2], axis=1),
+    ],
     "norms": lambda m, a, h, b, n: [
         _norm(m)(a),
         _norm(m)(a, axis=1),
@@ -782,6 +793,16 @@ def test_creation_takes_sizes_of_variables(backend):
     ]
     for g, want in zip(got, wants, strict=True):
         close(g, want)
+
+
+def test_array_equal():
+    x, y = T.tensor("x", (3,)), T.vector("y")
+    f = sg.function(
+        [x, y], [T.array_equal(x, y), T.array_equal(x, x), T.array_equal(x, x[1:])], backend="reference"
+    )
+    a = np.arange(3, dtype="float32")
+    assert [bool(v) for v in f(a, a)] == [True, True, False]
+    assert [bool(v) for v in f(a, a + 1)] == [False, True, False]
 
 
 def test_flatten_and_unstack():

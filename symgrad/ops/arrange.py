@@ -112,6 +112,11 @@ def _same_rank(xs: Sequence[Node], what: str) -> None:
         )
 
 
+def append(x, values, axis=None):
+    """x and then the values along an axis; both flattened without one."""
+    return concatenate([x, values], axis)
+
+
 class Stack(Row):
     """The operands, all of one shape, next to each other along a new axis. Attribute: axis."""
 
@@ -436,6 +441,7 @@ def repeat(x, repeats, axis=None):
 
 
 __all__ = [
+    "append",
     "array_split",
     "column_stack",
     "concat",

@@ -243,6 +243,19 @@ heaviside = _binary("heaviside", "heaviside", np.heaviside, lambda g, y, a, b: (
                     samples=[sample((3, 4), (3, 4), grad=False)])
 
 
+def around(x, decimals=0):
+    """x rounded to a number of decimals, halves to even; integers stay what they are for decimals >= 0."""
+    x = as_tensor(x)
+    if dtypes.is_float(x.dtype):
+        return rint(x) if not decimals else rint(x * 10.0**decimals) / 10.0**decimals
+    if decimals >= 0:
+        return x if x.dtype != "bool" else cast(x, "float32")
+    return cast(rint(cast(x, "float64") * 10.0**decimals) / 10.0**decimals, x.dtype)
+
+
+round = around
+
+
 def ldexp(x, e):
     """x * 2**e."""
     x, e = as_tensor(x), as_tensor(e)
@@ -369,7 +382,7 @@ logsigmoid = _unary("logsigmoid", lambda x: -ir.call("softplus", -x), lambda x: 
 expit = sigmoid
 
 __all__ = [
-    "absolute", "add", "arccos", "arccosh", "arcsin", "arcsinh", "arctan", "arctan2", "arctanh",
+    "absolute", "add", "arccos", "arccosh", "arcsin", "arcsinh", "arctan", "arctan2", "arctanh", "around", "round",
     "astype", "bitwise_and", "bitwise_not", "bitwise_or", "bitwise_xor", "cbrt", "ceil", "clip",
     "copysign", "cos", "cosh", "deg2rad", "degrees", "digamma", "divide", "eq", "equal", "erf", "erfc",
     "exp", "exp2", "expit", "expm1", "fabs", "fix", "float_power", "floor", "floor_divide", "fmax",

@@ -375,6 +375,14 @@ any = Logical("any", "logor", np.any)
 all = Logical("all", "logand", np.all)
 
 
+def array_equal(a, b):
+    """Whether two arrays hold equal elements, as a 0-d bool; False for shapes known to differ."""
+    a, b = as_tensor(a), as_tensor(b)
+    known = [(d, e) for d, e in zip(a.dims, b.dims) if isinstance(d, int) and isinstance(e, int)]
+    differ = a.ndim != b.ndim or builtins.any(d != e for d, e in known)
+    return as_tensor(False) if differ else all(equal(a, b))
+
+
 def count_nonzero(x, axis=None, keepdims=False):
     """How many elements over `axis` are not 0, as int64."""
     x = as_tensor(x)
@@ -480,6 +488,16 @@ def nanmin(x, axis=None, keepdims=False):
     return _without_nan(min, x, math.inf, axis, keepdims)
 
 
+def nanargmax(x, axis=None, keepdims=False):
+    """Where the first largest element lies that is no NaN."""
+    return argmax(_instead_of_nan(x, -math.inf), axis, keepdims)
+
+
+def nanargmin(x, axis=None, keepdims=False):
+    """Where the first smallest element lies that is no NaN."""
+    return argmin(_instead_of_nan(x, math.inf), axis, keepdims)
+
+
 def _instead_of_nan(x: Any, value: float) -> Node:
     x = as_tensor(x)
     return where(isnan(x), number(value, x), x) if dtypes.is_float(x.dtype) else x
@@ -557,6 +575,9 @@ def _matrix_norm(x: Node, ord: Any, axes: tuple[int, ...], keepdims: bool) -> No
 
 
 __all__ = [
+    "array_equal",
+    "nanargmax",
+    "nanargmin",
     "all",
     "amax",
     "amin",

@@ -241,6 +241,11 @@ def quantile(x, q, axis=None, keepdims=False):
     )
 
 
+def percentile(x, q, axis=None, keepdims=False):
+    """`quantile` with q in percent."""
+    return quantile(x, np.asarray(q, "float64") / 100, axis, keepdims)
+
+
 def _interpolated(ranked: Node, q: float, axis: int) -> Node:
     """The element at q * (n - 1) of a sorted axis, kept at size 1, between neighbours linearly."""
     n = ranked.dims[axis]
@@ -391,4 +396,4 @@ def cumprod(x, axis=None, dtype=None, *, reverse=False):
     return _run_through(running_product, _wide(x) if dtype is None else cast(x, dtype), axis, bool(reverse))
 
 
-__all__ = ["argsort", "cumprod", "cumsum", "median", "quantile", "searchsorted", "sort", "topk"]
+__all__ = ["argsort", "cumprod", "cumsum", "median", "percentile", "quantile", "searchsorted", "sort", "topk"]
