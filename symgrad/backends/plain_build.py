@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,6 +15,7 @@ from ..ops.row import ROWS
 from ..schedule.plan import Plan, table
 from . import plain
 from .generic import NoTemplates, distinct_outputs, make_plan
+from .profile import Profile, Row
 from .reference import Reference, sizes_from
 
 
@@ -28,17 +30,26 @@ class Executable:
         self.plan: Plan = make_plan(inputs, computed, NoTemplates())
         self.deciding = list({x: None for n in order(computed) for x in n.deps[len(n.inputs):]})
 
-    def __call__(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
+    def __call__(self, arrays: Sequence[np.ndarray], rows: list[Row] | None = None) -> list[np.ndarray]:
         sizes = sizes_from(self.inputs, arrays)
         for node, value in zip(self.deciding, Reference(self.inputs, self.deciding)(arrays) if self.deciding else ()):
             sizes[poly.Atom("value", node)] = int(value)
         size_of = sizes.__getitem__
         memory: dict[Any, np.ndarray] = {x: np.ascontiguousarray(a).reshape(-1) for x, a in zip(self.inputs, arrays)}
         for kernel in self.plan.kernels:
+            start = time.perf_counter()
             plain.run_text(kernel.text, [self._argument(kind, what, memory, size_of) for kind, what in kernel.arguments])
+            if rows is not None:
+                rows.append(Row(kernel.name, kernel.what, time.perf_counter() - start, poly.evaluate(kernel.moved_bytes(), size_of), 0))
         results = [memory[y] for y in self.plan.outputs]
         shape = lambda dims: tuple(poly.evaluate(d, size_of) for d in dims)
         return [(results[p.k].copy() if p.copied else results[p.k]).reshape(shape(p.dims)) for p in self.places]
+
+    def profile(self, arrays: Sequence[np.ndarray]) -> Profile:
+        """Times of the kernels, run by Python, for one call."""
+        rows: list[Row] = []
+        self(arrays, rows)
+        return Profile(rows)
 
     def _argument(self, kind: str, what: Any, memory: dict[Any, np.ndarray], size_of: Any) -> Any:
         if kind == "size":

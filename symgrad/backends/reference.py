@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -11,6 +13,7 @@ from ..base import poly
 from ..base.errors import BackendError, ShapeError, SymgradError, four_parts
 from ..graph.node import CONSTANT, INPUT, SHARED, Node
 from ..graph.walk import order
+from .profile import Profile, Row
 
 
 def sizes_from(inputs: Sequence[Node], arrays: Sequence[Any]) -> dict[poly.Atom, int]:
@@ -34,6 +37,8 @@ def evaluated(attrs: Mapping[str, Any], size_of: Callable[[poly.Atom], int]) -> 
 
 class Reference:
     """A graph ready to run op by op. `watch(node, value)` sees every result."""
+
+    backend = "reference"
 
     def __init__(self, inputs: Sequence[Node], outputs: Sequence[Node]):
         self.inputs, self.outputs = list(inputs), list(outputs)
@@ -62,6 +67,31 @@ class Reference:
                 if not any(a.kind == "value" for d in getattr(x._type, "dims", ()) for a in poly.atoms(d)):
                     values.pop(x, None)
         return owned([values[y] for y in self.outputs], [y.op in (CONSTANT, SHARED, INPUT) for y in self.outputs])
+
+    def source(self) -> str:
+        """The graph it walks, one line per op."""
+        return "\n".join(f"{n.op.name}: {n._type}  # {n.where}" for n in self.nodes if n.deps)
+
+    def explain(self) -> str:
+        """What runs: every op by itself, in NumPy."""
+        counts = Counter(n.op.name for n in self.nodes if n.deps)
+        ops = ", ".join(f"{name} {count}" for name, count in counts.most_common())
+        return f"{sum(counts.values())} ops, run one by one in NumPy: {ops}"
+
+    def profile(self, arrays: Sequence[np.ndarray]) -> Profile:
+        """Times per op, for one call."""
+        rows: list[Row] = []
+        last = time.perf_counter()
+
+        def watch(node: Node, value: Any) -> None:
+            nonlocal last
+            now = time.perf_counter()
+            if node.deps:
+                rows.append(Row(f"op{len(rows)}", node.op.name, now - last, getattr(value, "nbytes", 0), 0))
+            last = now
+
+        self(arrays, watch)
+        return Profile(rows)
 
 
 def owned(results: Sequence[np.ndarray], borrowed: Sequence[bool]) -> list[np.ndarray]:

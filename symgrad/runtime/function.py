@@ -12,7 +12,7 @@ import numpy as np
 
 from ..base import poly
 from ..base.config import config
-from ..base.errors import DTypeError, MissingInputError, ShapeError, SymgradError, UnusedInputError, four_parts
+from ..base.errors import BackendError, DTypeError, MissingInputError, ShapeError, SymgradError, UnusedInputError, four_parts
 from ..base.origin import show, user_line
 from ..graph.block import refuse_unknown
 from ..graph.inline import inline_blocks
@@ -30,7 +30,7 @@ _count = itertools.count()
 
 def function(inputs: Sequence[Node] | Node, outputs: Any, *, updates: Any = None, givens: Mapping[Node, Any] | None = None,
              backend: str | None = None, name: str | None = None, on_unused_input: str = "raise", check: str | None = None,
-             **unknown: Any) -> Function:
+             outputs_on_device: bool = False, **unknown: Any) -> Function:
     """A compiled function from arrays to arrays.
 
     outputs: a variable, a list, tuple or dict of them (the call returns the same structure), or None for updates only.
@@ -40,6 +40,9 @@ def function(inputs: Sequence[Node] | Node, outputs: Any, *, updates: Any = None
     check: "nan" raises NanError at the first op that makes NaN or Inf; "reference" compares every op with NumPy.
     Raises MissingInputError, UnusedInputError (on_unused_input="warn" or "ignore" to allow), ShapeError, DTypeError.
     """
+    if outputs_on_device and (backend or config.backend) != "cuda":
+        raise BackendError(four_parts("outputs_on_device=True", f"backend {backend or config.backend!r} computes in host memory", show(user_line()),
+                                      "leave it out: the outputs are NumPy arrays"))
     refuse_unknown(unknown, "function", ("updates", "givens", "backend", "name", "on_unused_input", "check"))
     ins = [inputs] if isinstance(inputs, Node) else list(inputs)
     check_inputs(ins)
@@ -75,7 +78,7 @@ class Function:
         self._fast = self._native if not targets else None
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if self._fast is not None and not kwargs:
+        if self._fast is not None and not kwargs and config.debug < 2:
             results = self._fast(args)
             if results is not None:
                 return self._finish(results)

@@ -152,9 +152,13 @@ class Program:
 
 
 def _report(program: Program) -> None:
+    """What SYMGRAD_DEBUG asks to see of a compilation."""
     if config.debug >= 1:
         cached = sum(k.cached for k in program.compiled)
-        print(f"[symgrad] {len(order(program.plan.outputs))} nodes, {len(program.compiled)} kernels ({cached} cached), {program.seconds:.2f} s", file=sys.stderr)
+        print(f"[symgrad] {len(order(program.plan.outputs))} nodes, {len(program.compiled)} kernels ({cached} cached), {program.seconds:.2f} s",
+              file=sys.stderr)
+    if config.debug >= 3:
+        print(program.explain(), file=sys.stderr)
     if config.debug >= 4:
         print(program.source(), file=sys.stderr)
 
@@ -238,6 +242,8 @@ class Bound:
             outs = self.outputs()
             code = self.call(*args, *[s.payload for s in self.shared], *outs)
             if code == 0:
+                if config.debug >= 2:
+                    print(self.profile(args, budget=0.0), file=sys.stderr)
                 return outs if self.direct else self.arranged(outs)
             if code != driver.BUSY:
                 raise BackendError(f"argument {code - 1} was refused by the native entry after it was checked")
