@@ -11,12 +11,13 @@ from ..graph.node import Node
 from .algebra import algebra
 from .constants import constants
 from .engine import rewrite, table_of_hits
+from .parts import parts
 from .pattern import Rule, RuleBook
 from .shapes import shapes
 from .stable import stable
 from .unsafe import unsafe
 
-SAFE: tuple[RuleBook, ...] = (constants, shapes, stable, algebra)
+SAFE: tuple[RuleBook, ...] = (constants, shapes, parts, stable, algebra)
 BOOKS: tuple[RuleBook, ...] = (*SAFE, unsafe)
 
 

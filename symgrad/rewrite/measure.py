@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from ..graph.node import CONSTANT, Node, is_leaf
 from ..graph.walk import order
 
-WEIGHTS = {"negative": 1, "logical_not": 1, "invert": 1, "broadcast_to": 1, "reshape": 1, "transpose": 1, "subtensor": 1, "positive": 1, "stop_gradient": 1, "grad_clip": 1,
+WEIGHTS = {"negative": 1, "logical_not": 1, "invert": 1, "broadcast_to": 1, "reshape": 1, "transpose": 1, "subtensor": 1, "pad": 2, "concatenate": 1, "stack": 1, "positive": 1, "stop_gradient": 1, "grad_clip": 1,
            "grad_scale": 1, "add": 2, "subtract": 2, "multiply": 2, "cast": 2, "where": 2, "square": 3, "divide": 6, "reciprocal": 7,
            **dict.fromkeys(("maximum", "minimum", "relu", "absolute", "sign", "floor", "ceil", "trunc", "rint", "equal", "not_equal", "less",
                             "less_equal", "greater", "greater_equal", "logical_and", "logical_or", "logical_xor",
