@@ -22,6 +22,10 @@ class Atom:
     """An indivisible factor. Interned: equal atoms are one object, so identity is equality."""
 
     __slots__ = ("kind", "args", "order", "extent", "__weakref__")
+    kind: str
+    args: tuple[Any, ...]
+    order: int
+    extent: Any
     _alive: WeakValueDictionary = WeakValueDictionary()
     _count = 0
 
