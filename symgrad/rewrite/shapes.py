@@ -259,6 +259,33 @@ def joined_items(inner: tuple, outer: tuple) -> tuple | None:
     return (*result, *rest)
 
 
+def _wide_samples() -> list[Node]:
+    wide = make(broadcast_to, [_fresh(3, 1)], shape=(2, 3, 4))
+    return [make(subtensor, [wide], items=(("int", 1), full_item(3), full_item(4))),
+            make(subtensor, [wide], items=(full_item(2), ("slice", 2, -2, 2), ("int", 3))),
+            make(subtensor, [wide], items=(("slice", 0, 1, 1), ("new",), ("int", 0), ("new",), ("slice", 1, 2, 2))),
+            make(subtensor, [wide], items=(("int", 0), ("int", 0), ("slice", 0, 1, 0)))]
+
+
+@shapes.law("subtensor", samples=_wide_samples)
+def slice_of_repeated(node: Node) -> Node | None:
+    """A part of repeated values is the part that matters, repeated."""
+    wide = node.inputs[0]
+    if wide.op is not broadcast_to or _checks_sizes(node):
+        return None
+    x = wide.inputs[0]
+    axis, extra, items = 0, wide.ndim - x.ndim, []
+    for item in node.attrs["items"]:
+        if item[0] == "new":
+            items.extend([item] if axis > extra else [])
+            continue
+        if axis >= extra:
+            repeated = is_one(x.dims[axis - extra]) and not is_one(wide.dims[axis])
+            items.append(item if not repeated else ("int", 0) if item[0] == "int" else full_item(1))
+        axis += 1
+    return make(broadcast_to, [make(subtensor, [x], items=tuple(items))], shape=node.dims)
+
+
 def _pick_samples() -> list[Node]:
     p, q = _fresh(2, 3), _fresh(2, 3)
     return [make(subtensor, [make(ROWS["stack"], [p, q], axis=1)], items=(full_item(2), ("int", 1), full_item(3))),
