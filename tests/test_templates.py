@@ -1,4 +1,5 @@
-"""CPU kernel templates against float64 NumPy, inside fences: inputs end at unmapped memory, outputs lie between canaries."""
+"""CPU kernel templates against float64 NumPy, inside fences: inputs end at unmapped memory, outputs lie
+between canaries."""
 
 import ctypes
 import mmap
@@ -51,7 +52,8 @@ def aligned(dtype, elements):
 
 
 def run(template: TemplateText, inputs, shape, dtype, sizes=None):
-    """The output of the kernel for pointers p0, p1, ... (the inputs, then the output) and named sizes; called twice."""
+    """The output of the kernel for pointers p0, p1, ... (the inputs, then the output) and named sizes; called
+    twice."""
     sizes = sizes or {}
     lines, slot = [*template.header, "def kernel(args):"], len(inputs) + 1
     lines += [f"    p{i} = ptr_{dtype}(args, {i})" for i in range(slot)]
@@ -72,7 +74,9 @@ def run(template: TemplateText, inputs, shape, dtype, sizes=None):
         addresses += [*sizes.values(), *(buffer.ctypes.data for buffer in scratch)]
         table = np.array(addresses, np.int64)
         call(table.ctypes.data)
-        assert np.isnan(output[:CANARIES]).all() and np.isnan(output[CANARIES + total:]).all(), "wrote outside"
+        assert np.isnan(output[:CANARIES]).all() and np.isnan(output[CANARIES + total :]).all(), (
+            "wrote outside"
+        )
     return output[CANARIES:CANARIES + total].reshape(shape)
 
 
@@ -113,12 +117,25 @@ def check_gemm(m, k, n, flip_a=False, flip_b=False, batch=1, dtype="float32", na
     assert_near(result, a.astype("float64") @ b.astype("float64"), TOLERANCE[dtype] * max(k, 1) ** 0.5)
 
 
-@pytest.mark.parametrize("case", [
-    dict(m=1, k=1, n=1), dict(m=7, k=13, n=5, batch=3), dict(m=130, k=600, n=270), dict(m=13, k=257, n=33, flip_b=True),
-    dict(m=64, k=70, n=10, flip_a=True), dict(m=1, k=700, n=300), dict(m=1, k=83, n=19, flip_b=True), dict(m=70, k=9, n=1),
-    dict(m=6, k=40, n=50, flip_a=True, flip_b=True, dtype="float64"), dict(m=200, k=20, n=97, flip_a=True),
-    dict(m=5, k=0, n=3), dict(m=0, k=3, n=3), dict(m=40, k=30, n=40, flip_b=True, dtype="float64"),
-], ids=str)
+@pytest.mark.parametrize(
+    "case",
+    [
+        dict(m=1, k=1, n=1),
+        dict(m=7, k=13, n=5, batch=3),
+        dict(m=130, k=600, n=270),
+        dict(m=13, k=257, n=33, flip_b=True),
+        dict(m=64, k=70, n=10, flip_a=True),
+        dict(m=1, k=700, n=300),
+        dict(m=1, k=83, n=19, flip_b=True),
+        dict(m=70, k=9, n=1),
+        dict(m=6, k=40, n=50, flip_a=True, flip_b=True, dtype="float64"),
+        dict(m=200, k=20, n=97, flip_a=True),
+        dict(m=5, k=0, n=3),
+        dict(m=0, k=3, n=3),
+        dict(m=40, k=30, n=40, flip_b=True, dtype="float64"),
+    ],
+    ids=str,
+)
 def test_gemm(case):
     check_gemm(**case)
 
@@ -151,8 +168,20 @@ def test_epilogue_sees_indices_and_value():
 @pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_gemm_sweep(dtype):
-    shapes = [(1, 7, 1), (1, 300, 17), (1, 64, 1000), (5, 3, 1), (6, 40, 16), (64, 500, 10), (3, 1, 70), (2, 5000, 9),
-              (97, 20, 300), (17, 1000, 4), (4, 700, 900), (31, 37, 41)]
+    shapes = [
+        (1, 7, 1),
+        (1, 300, 17),
+        (1, 64, 1000),
+        (5, 3, 1),
+        (6, 40, 16),
+        (64, 500, 10),
+        (3, 1, 70),
+        (2, 5000, 9),
+        (97, 20, 300),
+        (17, 1000, 4),
+        (4, 700, 900),
+        (31, 37, 41),
+    ]
     for (m, k, n), flip_a, flip_b in product(shapes, (False, True), (False, True)):
         check_gemm(m, k, n, flip_a, flip_b, dtype=dtype)
 
@@ -193,38 +222,70 @@ def reference(c: Conv, x, w, g):
     return y.reshape(c.n, c.k, c.p, c.q), to_x, to_w.reshape(c.k, c.c // c.groups, c.r, c.s)
 
 
-def check_conv(c: Conv, forward=conv_forward, to_x=conv_grad_input, to_w=conv_grad_weight, tolerance=TOLERANCE):
+def check_conv(
+    c: Conv, forward=conv_forward, to_x=conv_grad_input, to_w=conv_grad_weight, tolerance=TOLERANCE
+):
     rng = np.random.default_rng(c.c * 31 + c.k * 7 + c.h)
     x, w, g = (rng.standard_normal(shape).astype(c.dtype) for shape in (
         (c.n, c.c, c.h, c.w), (c.k, c.c // c.groups, c.r, c.s), (c.n, c.k, c.p, c.q)))
     expected = reference(c, x, w, g)
-    for make, problem, inputs, wanted in ((forward, c, (x, w), expected[0]), (to_x, replace(c, g="p0"), (g, w), expected[1]),
-                                          (to_w, replace(c, g="p1"), (x, g), expected[2])):
+    for make, problem, inputs, wanted in (
+        (forward, c, (x, w), expected[0]),
+        (to_x, replace(c, g="p0"), (g, w), expected[1]),
+        (to_w, replace(c, g="p1"), (x, g), expected[2]),
+    ):
         if make:
             result = run(make(problem, storing("p2", wanted.shape)), inputs, wanted.shape, c.dtype)
             assert_near(result, wanted, tolerance[c.dtype])
 
 
-@pytest.mark.parametrize("c", [
-    conv_problem(2, 3, 12, 6, 5), conv_problem(1, 16, 11, 10, 3, padding=1), conv_problem(1, 5, (7, 40), 3, 3, 2, 1),
-    conv_problem(2, 12, 9, 7, 1, dtype="float64"), conv_problem(1, 3, 23, 4, 7, 2, 3), conv_problem(2, 8, 8, 8, 3, 1, 1, groups=8),
-    conv_problem(2, 4, (9, 11), 6, (3, 2), (2, 3), ((1, 0), (2, 1)), groups=2, dtype="float64"),
-    conv_problem(1, 2, 3, 7, 3, 5, 4), conv_problem(1, 3, 13, 5, 3, 1, 2, 2), conv_problem(1, 1, 1, 1, 1),
-    conv_problem(0, 3, 5, 4, 3), conv_problem(2, 3, (1, 30), 5, (1, 7), padding=((0, 0), (3, 3))),
-], ids=str)
+@pytest.mark.parametrize(
+    "c",
+    [
+        conv_problem(2, 3, 12, 6, 5),
+        conv_problem(1, 16, 11, 10, 3, padding=1),
+        conv_problem(1, 5, (7, 40), 3, 3, 2, 1),
+        conv_problem(2, 12, 9, 7, 1, dtype="float64"),
+        conv_problem(1, 3, 23, 4, 7, 2, 3),
+        conv_problem(2, 8, 8, 8, 3, 1, 1, groups=8),
+        conv_problem(2, 4, (9, 11), 6, (3, 2), (2, 3), ((1, 0), (2, 1)), groups=2, dtype="float64"),
+        conv_problem(1, 2, 3, 7, 3, 5, 4),
+        conv_problem(1, 3, 13, 5, 3, 1, 2, 2),
+        conv_problem(1, 1, 1, 1, 1),
+        conv_problem(0, 3, 5, 4, 3),
+        conv_problem(2, 3, (1, 30), 5, (1, 7), padding=((0, 0), (3, 3))),
+    ],
+    ids=str,
+)
 def test_conv_and_its_gradients(c):
     check_conv(c)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("c", [
-    conv_problem(2, 3, 32, 6, 5), conv_problem(2, 6, 14, 16, 5), conv_problem(1, 32, 20, 64, 3, 1, 1),
-    conv_problem(1, 16, 28, 32, 3, 2, 1), conv_problem(1, 64, 14, 48, 1), conv_problem(1, 4, 7, 5, 1, 2),
-    conv_problem(1, 2, 5, 3, 3, 1, 4), conv_problem(1, 4, 12, 4, 3, 2, 2, 2, 2), conv_problem(1, 8, 11, 16, 3, 2, 1, groups=8),
-    conv_problem(1, 5, (8, 300), 7, 3, 1, 1), conv_problem(1, 3, 67, 8, 11, 4, 2), conv_problem(1, 2, 6, 2, 1, 1, 3),
-    conv_problem(1, 6, 10, 9, 3, 1, 1, 1, 3), conv_problem(1, 3, 5, 2, 2, 3), conv_problem(1, 2, 5, 2, 3, 1, 0, 2),
-    conv_problem(1, 2, (9, 301), 4, 3, 2, 1), conv_problem(5, 70, 7, 37, 3, 1, 1), conv_problem(1, 2, 4, 3, 3, 1, 0, 2),
-], ids=str)
+@pytest.mark.parametrize(
+    "c",
+    [
+        conv_problem(2, 3, 32, 6, 5),
+        conv_problem(2, 6, 14, 16, 5),
+        conv_problem(1, 32, 20, 64, 3, 1, 1),
+        conv_problem(1, 16, 28, 32, 3, 2, 1),
+        conv_problem(1, 64, 14, 48, 1),
+        conv_problem(1, 4, 7, 5, 1, 2),
+        conv_problem(1, 2, 5, 3, 3, 1, 4),
+        conv_problem(1, 4, 12, 4, 3, 2, 2, 2, 2),
+        conv_problem(1, 8, 11, 16, 3, 2, 1, groups=8),
+        conv_problem(1, 5, (8, 300), 7, 3, 1, 1),
+        conv_problem(1, 3, 67, 8, 11, 4, 2),
+        conv_problem(1, 2, 6, 2, 1, 1, 3),
+        conv_problem(1, 6, 10, 9, 3, 1, 1, 1, 3),
+        conv_problem(1, 3, 5, 2, 2, 3),
+        conv_problem(1, 2, 5, 2, 3, 1, 0, 2),
+        conv_problem(1, 2, (9, 301), 4, 3, 2, 1),
+        conv_problem(5, 70, 7, 37, 3, 1, 1),
+        conv_problem(1, 2, 4, 3, 3, 1, 0, 2),
+    ],
+    ids=str,
+)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_conv_sweep(c, dtype):
     check_conv(replace(c, dtype=dtype))
@@ -233,10 +294,16 @@ def test_conv_sweep(c, dtype):
 # ---- Winograd
 
 @pytest.mark.parametrize("m", [2, 4])
-@pytest.mark.parametrize("c", [
-    conv_problem(1, 1, 1, 1, 3, 1, 1), conv_problem(2, 9, (9, 13), 5, 3, 1, 1), conv_problem(1, 3, (17, 70), 3, 3, 1, ((0, 2), (2, 1))),
-    conv_problem(3, 4, 6, 7, 3, dtype="float64"),
-], ids=str)
+@pytest.mark.parametrize(
+    "c",
+    [
+        conv_problem(1, 1, 1, 1, 3, 1, 1),
+        conv_problem(2, 9, (9, 13), 5, 3, 1, 1),
+        conv_problem(1, 3, (17, 70), 3, 3, 1, ((0, 2), (2, 1))),
+        conv_problem(3, 4, 6, 7, 3, dtype="float64"),
+    ],
+    ids=str,
+)
 def test_winograd(c, m):
     assert winograd_possible(c, grad_input=True)
     check_conv(c, lambda *args: winograd_forward(*args, m), lambda *args: winograd_grad_input(*args, m), None,
@@ -245,10 +312,18 @@ def test_winograd(c, m):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("m", [2, 4])
-@pytest.mark.parametrize("c", [
-    conv_problem(1, 9, (30, 21), 12, 3, 1, 2), conv_problem(3, 16, 8, 16, 3, 1, 1), conv_problem(5, 4, 5, 4, 3, 1, 1),
-    conv_problem(1, 20, 14, 33, 3, 1, 1), conv_problem(1, 40, 60, 40, 3, 1, 1), conv_problem(1, 300, 9, 6, 3, 1, 1),
-], ids=str)
+@pytest.mark.parametrize(
+    "c",
+    [
+        conv_problem(1, 9, (30, 21), 12, 3, 1, 2),
+        conv_problem(3, 16, 8, 16, 3, 1, 1),
+        conv_problem(5, 4, 5, 4, 3, 1, 1),
+        conv_problem(1, 20, 14, 33, 3, 1, 1),
+        conv_problem(1, 40, 60, 40, 3, 1, 1),
+        conv_problem(1, 300, 9, 6, 3, 1, 1),
+    ],
+    ids=str,
+)
 def test_winograd_sweep(c, m):
     check_conv(c, lambda *args: winograd_forward(*args, m), lambda *args: winograd_grad_input(*args, m), None,
                WINOGRAD_TOLERANCE)
@@ -289,10 +364,18 @@ def pool_reference(o: Pool, x, g):
     return y, to_x
 
 
-POOLS = [pool_problem(2, 3, 8, 2, 2), pool_problem(1, 2, (9, 37), 2, 2), pool_problem(1, 2, (9, 11), 3, 2, 1),
-         pool_problem(1, 2, (5, 6), (2, 3), (1, 3), ((1, 0), (2, 1)), dtype="float64"), pool_problem(1, 1, 7, 3, 2, 0, 2),
-         pool_problem(2, 1, 4, 2, 3, 3), pool_problem(1, 1, 1, 2, 2), pool_problem(0, 3, 4, 2, 2),
-         pool_problem(1, 2, 12, 2, 2, dtype="float64"), pool_problem(1, 1, 13, 5, 1, 2)]
+POOLS = [
+    pool_problem(2, 3, 8, 2, 2),
+    pool_problem(1, 2, (9, 37), 2, 2),
+    pool_problem(1, 2, (9, 11), 3, 2, 1),
+    pool_problem(1, 2, (5, 6), (2, 3), (1, 3), ((1, 0), (2, 1)), dtype="float64"),
+    pool_problem(1, 1, 7, 3, 2, 0, 2),
+    pool_problem(2, 1, 4, 2, 3, 3),
+    pool_problem(1, 1, 1, 2, 2),
+    pool_problem(0, 3, 4, 2, 2),
+    pool_problem(1, 2, 12, 2, 2, dtype="float64"),
+    pool_problem(1, 1, 13, 5, 1, 2),
+]
 
 
 @pytest.mark.parametrize("o", POOLS, ids=str)

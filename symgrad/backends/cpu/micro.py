@@ -1,9 +1,10 @@
-"""Register-tiled micro-kernels, each emitted as ONE intrinsic, so that the compiler's front end sees a single call.
+"""Register-tiled micro-kernels, each emitted as ONE intrinsic, so that the compiler's front end sees a single
+call.
 
-A factory gets every number of its kernel as a plain argument: its call is spelled in the header of the kernel text,
-which is the key of the object cache. All offsets and strides count elements. `last` is the number of lanes of the
-final vector that exist in memory; the others are read as zero and never touched. Every kernel takes typed pointers
-(any slot) and int64 bounds, returns nothing, and accepts unaligned addresses.
+A factory gets every number of its kernel as a plain argument: its call is spelled in the header of the kernel
+text, which is the key of the object cache. All offsets and strides count elements. `last` is the number of
+lanes of the final vector that exist in memory; the others are read as zero and never touched. Every kernel
+takes typed pointers (any slot) and int64 bounds, returns nothing, and accepts unaligned addresses.
 """
 
 from __future__ import annotations
@@ -15,21 +16,43 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-__all__ = ["argmax_micro", "copy_micro", "dot_micro", "max_micro", "split_micro", "tile_micro", "transpose_micro", "unpool_micro",
-           "winograd_input_micro", "winograd_output_micro", "winograd_weight_micro"]
+__all__ = [
+    "argmax_micro",
+    "copy_micro",
+    "dot_micro",
+    "max_micro",
+    "split_micro",
+    "tile_micro",
+    "transpose_micro",
+    "unpool_micro",
+    "winograd_input_micro",
+    "winograd_output_micro",
+    "winograd_weight_micro",
+]
 
 I64, I32, I1 = ir.IntType(64), ir.IntType(32), ir.IntType(1)
 
 
-def tile_micro(dtype: str, lanes: int, rows: int, vectors: int, *, w_row: int, w_red: int, x_red: int, y_row: int,
-               taps: Sequence[tuple[int, int]] = ((0, 0),), steps: Sequence[tuple[int, int]] = ((0, 0),),
-               last: int | None = None):
+def tile_micro(
+    dtype: str,
+    lanes: int,
+    rows: int,
+    vectors: int,
+    *,
+    w_row: int,
+    w_red: int,
+    x_red: int,
+    y_row: int,
+    taps: Sequence[tuple[int, int]] = ((0, 0),),
+    steps: Sequence[tuple[int, int]] = ((0, 0),),
+    last: int | None = None,
+):
     """The outer-product kernel `mk(x, w, y, c0, c1)` behind matrix products and convolutions.
 
-    y[i*y_row + p] (+)= sum over c in [c0, c1), (xs, ws) in steps, (xt, wt) in taps of
-                        w[i*w_row + c*w_red + ws + wt] * x[p + c*x_red + xs + xt]
-    for i < rows and p < vectors*lanes. The sum starts at zero if c0 == 0 and at y otherwise. `taps` are unrolled,
-    `steps` are looped over. Only x is masked by `last`; y has room for whole vectors.
+    y[i*y_row + p] (+)= sum over c in [c0, c1), (xs, ws) in steps, (xt, wt) in taps of w[i*w_row + c*w_red +
+    ws + wt] * x[p + c*x_red + xs + xt] for i < rows and p < vectors*lanes. The sum starts at zero if c0 == 0
+    and at y otherwise. `taps` are unrolled, `steps` are looped over. Only x is masked by `last`; y has room
+    for whole vectors.
     """
     tail = lanes if last is None else last
     tile = [(i, j) for i in range(rows) for j in range(vectors)]
@@ -48,10 +71,14 @@ def tile_micro(dtype: str, lanes: int, rows: int, vectors: int, *, w_row: int, w
 
                 if vectors <= rows:         # hold the smaller side in registers, stream the other one
                     held = [x_vector(j) for j in range(vectors)]
-                    pairs = ((i, j, w, held[j]) for i in range(rows) for w in [weight(i)] for j in range(vectors))
+                    pairs = (
+                        (i, j, w, held[j]) for i in range(rows) for w in [weight(i)] for j in range(vectors)
+                    )
                 else:
                     held = [weight(i) for i in range(rows)]
-                    pairs = ((i, j, held[i], x) for j in range(vectors) for x in [x_vector(j)] for i in range(rows))
+                    pairs = (
+                        (i, j, held[i], x) for j in range(vectors) for x in [x_vector(j)] for i in range(rows)
+                    )
                 for i, j, w, x in pairs:
                     acc[i * vectors + j] = vec.fma(w, x, acc[i * vectors + j])
             return acc
@@ -79,12 +106,13 @@ def tile_micro(dtype: str, lanes: int, rows: int, vectors: int, *, w_row: int, w
 
 def dot_micro(dtype: str, lanes: int, rows: int, columns: Sequence[int], *, a_row: int, y_row: int,
               end: int = 0, last: int = 0):
-    """The inner-product kernel `mk(a, x, y, p0, p1, count, a_next, x_next)` behind weight gradients and products with a transposed matrix.
+    """The inner-product kernel `mk(a, x, y, p0, p1, count, a_next, x_next)` behind weight gradients and
+    products with a transposed matrix.
 
-    y[i*y_row + t] += sum over m < count, p in [p0, p1) of a[m*a_next + i*a_row + p] * x[m*x_next + columns[t] + p]
-    for i < rows, t < len(columns).
-    p1 - p0 is a multiple of lanes; a block with p1 == end also gets the `last` positions after it.
-    Each row of y is updated as one vector of the next power of two above len(columns): the surplus gets + 0.
+    y[i*y_row + t] += sum over m < count, p in [p0, p1) of a[m*a_next + i*a_row + p] * x[m*x_next + columns[t]
+    + p] for i < rows, t < len(columns). p1 - p0 is a multiple of lanes; a block with p1 == end also gets the
+    `last` positions after it. Each row of y is updated as one vector of the next power of two above
+    len(columns): the surplus gets + 0.
     """
     width = 1 << (len(columns) - 1).bit_length()
     tile = [(i, t) for i in range(rows) for t in range(len(columns))]
@@ -119,7 +147,8 @@ def dot_micro(dtype: str, lanes: int, rows: int, columns: Sequence[int], *, a_ro
 
 
 def copy_micro(dtype: str, lanes: int, vectors: int, *, last: int | None = None):
-    """The copy `mk(x, y, count, x_row, y_row)`: y[r*y_row + p] = x[r*x_row + p] for r < count, p < vectors*lanes.
+    """The copy `mk(x, y, count, x_row, y_row)`: y[r*y_row + p] = x[r*x_row + p] for r < count, p <
+    vectors*lanes.
 
     Lanes beyond `last` of the final vector are stored as zero.
     """
@@ -143,7 +172,8 @@ def copy_micro(dtype: str, lanes: int, vectors: int, *, last: int | None = None)
 def transpose_micro(dtype: str, lanes: int, lines: int, *, end: int, last: int = 0):
     """The transposition `mk(x, y, x_line, y_row)`: y[k*y_row + q] = x[q*x_line + k] for k < end + last.
 
-    end is a multiple of lanes, last < lanes. q runs over `lines`, rounded up to whole vectors: the surplus is zero.
+    end is a multiple of lanes, last < lanes. q runs over `lines`, rounded up to whole vectors: the surplus is
+    zero.
     """
     def emit(b: ir.IRBuilder, x, y, x_line, y_row) -> None:
         vec = _Vectors(b, dtype, lanes)
@@ -151,8 +181,12 @@ def transpose_micro(dtype: str, lanes: int, lines: int, *, end: int, last: int =
         def block(k, nothing: list, exist: int = lanes) -> list:
             x_at, y_at = vec.at(x, k), vec.at(y, b.mul(k, y_row))
             for first in range(0, lines, lanes):
-                values = [vec.load(vec.at(x_at, b.mul(_int(first + q), x_line)), 0, exist) if first + q < lines
-                          else vec.zero for q in range(lanes)]
+                values = [
+                    vec.load(vec.at(x_at, b.mul(_int(first + q), x_line)), 0, exist)
+                    if first + q < lines
+                    else vec.zero
+                    for q in range(lanes)
+                ]
                 for q, value in enumerate(vec.transposed(values)[:exist]):
                     vec.store(vec.at(y_at, b.mul(_int(q), y_row)), first, value)
             return nothing
@@ -165,7 +199,8 @@ def transpose_micro(dtype: str, lanes: int, lines: int, *, end: int, last: int =
 
 
 def max_micro(dtype: str, lanes: int, count: int, *, columns: Sequence[int]):
-    """The running maximum `mk(x, y)`: y[p] = max(y[p], x[columns[0] + p], ...) for p < count in whole vectors; NaN wins."""
+    """The running maximum `mk(x, y)`: y[p] = max(y[p], x[columns[0] + p], ...) for p < count in whole
+    vectors; NaN wins."""
     def emit(b: ir.IRBuilder, x, y) -> None:
         vec = _Vectors(b, dtype, lanes)
 
@@ -182,11 +217,13 @@ def max_micro(dtype: str, lanes: int, count: int, *, columns: Sequence[int]):
     return _intrinsic(emit, pointers=2, sizes=0)
 
 
-def argmax_micro(dtype: str, lanes: int, count: int, *, columns: Sequence[int], places: Sequence[int], stride: int):
+def argmax_micro(
+    dtype: str, lanes: int, count: int, *, columns: Sequence[int], places: Sequence[int], stride: int
+):
     """The running maximum `mk(x, y, at, place)` that also keeps where it was found.
 
-    As `max_micro`, and at[p] (int32) becomes place + places[k] + p*stride where candidate columns[k] is taken, which it
-    is if it exceeds all earlier ones or is NaN.
+    As `max_micro`, and at[p] (int32) becomes place + places[k] + p*stride where candidate columns[k] is
+    taken, which it is if it exceeds all earlier ones or is NaN.
     """
     def emit(b: ir.IRBuilder, x, y, at, place) -> None:
         vec, numbers = _Vectors(b, dtype, lanes), ir.VectorType(I32, lanes)
@@ -215,10 +252,11 @@ def argmax_micro(dtype: str, lanes: int, count: int, *, columns: Sequence[int], 
 
 
 def unpool_micro(dtype: str, lanes: int, count: int, *, x_row: int, y_row: int):
-    """The gradient `mk(x, g, y)` of 2x2 max pooling for one line of `count` windows: rows 0 and 1 of y from those of x.
+    """The gradient `mk(x, g, y)` of 2x2 max pooling for one line of `count` windows: rows 0 and 1 of y from
+    those of x.
 
-    y[r*y_row + 2*q + s] = g[q] where x[r*x_row + 2*q + s] is the first maximum of window q, or its last NaN, else 0.
-    y is written in whole vectors.
+    y[r*y_row + 2*q + s] = g[q] where x[r*x_row + 2*q + s] is the first maximum of window q, or its last NaN,
+    else 0. y is written in whole vectors.
     """
     def emit(b: ir.IRBuilder, x, g, y) -> None:
         vec = _Vectors(b, dtype, lanes)
@@ -257,7 +295,8 @@ def unpool_micro(dtype: str, lanes: int, count: int, *, x_row: int, y_row: int):
 
 
 def split_micro(dtype: str, lanes: int, step: int):
-    """The deinterleaving copy `mk(x, y, count, y_phase)`: y[phase*y_phase + p] = x[p*step + phase] for phase < step.
+    """The deinterleaving copy `mk(x, y, count, y_phase)`: y[phase*y_phase + p] = x[p*step + phase] for phase
+    < step.
 
     p runs over `count`, rounded up to whole vectors.
     """
@@ -290,7 +329,9 @@ _FILTERING = {
 }
 
 
-def winograd_input_micro(dtype: str, lanes: int, m: int, *, rows: Sequence[int], columns: Sequence[int], v_next: int):
+def winograd_input_micro(
+    dtype: str, lanes: int, m: int, *, rows: Sequence[int], columns: Sequence[int], v_next: int
+):
     """The transform `mk(x, v)` of `lanes` tiles: v[(i*(m+2) + j)*v_next + p] = (B' x B)[i, j] of tile p.
 
     Pixel (i, j) of tile p is x[rows[i] + columns[j] + p].
@@ -325,7 +366,8 @@ def winograd_weight_micro(dtype: str, lanes: int, m: int, *, taps: Sequence[int]
 
 
 def winograd_output_micro(dtype: str, lanes: int, m: int, *, t_next: int, y_row: int):
-    """The transform `mk(t, y)` of `lanes` tiles: y[a*y_row + p*m + b] = (A' t A)[a, b] of tile p, for a, b < m.
+    """The transform `mk(t, y)` of `lanes` tiles: y[a*y_row + p*m + b] = (A' t A)[a, b] of tile p, for a, b <
+    m.
 
     Product (i, j) of tile p is t[(i*(m+2) + j)*t_next + p].
     """
@@ -399,7 +441,9 @@ class _Vectors:
 
     def fma(self, x, y, z):
         kind = ir.FunctionType(self.type, [self.type] * 3)
-        return self.b.call(cgutils.get_or_insert_function(self.b.module, kind, f"llvm.fma.{self.name}"), [x, y, z])
+        return self.b.call(
+            cgutils.get_or_insert_function(self.b.module, kind, f"llvm.fma.{self.name}"), [x, y, z]
+        )
 
     def transposed(self, values: list) -> list:
         """The rows of the transposed square whose rows are `values`: log2(lanes) rounds of interleaving."""
@@ -407,7 +451,11 @@ class _Vectors:
         low = [lane for i in range(half) for lane in (i, n + i)]
         high = [lane for i in range(half, n) for lane in (i, n + i)]
         for _ in range(n.bit_length() - 1):
-            values = [self.shuffle(values[i], values[i + half], pattern) for i in range(half) for pattern in (low, high)]
+            values = [
+                self.shuffle(values[i], values[i + half], pattern)
+                for i in range(half)
+                for pattern in (low, high)
+            ]
         return values
 
     def beats(self, candidate, best):
@@ -416,7 +464,8 @@ class _Vectors:
         return self.b.or_(greater, self.b.fcmp_unordered("uno", candidate, candidate))
 
     def interleaved(self, values: list) -> list:
-        """The vectors that hold lane 0 of every value, then lane 1 of every value, ...; len(values) is a power of two."""
+        """The vectors that hold lane 0 of every value, then lane 1 of every value, ...; len(values) is a
+        power of two."""
         if len(values) == 1:
             return values
         n = self.lanes
@@ -429,7 +478,9 @@ class _Vectors:
         """The product of a small constant matrix with a list of vectors."""
         results = []
         for row in matrix:
-            terms = sorted(((factor, value) for factor, value in zip(row, values) if factor), key=lambda t: t[0] != 1)
+            terms = sorted(
+                ((factor, value) for factor, value in zip(row, values) if factor), key=lambda t: t[0] != 1
+            )
             factor, total = terms[0]
             if factor != 1:
                 total = self.b.fmul(self.constant(factor), total)
@@ -469,8 +520,14 @@ def _lanes_of_tree(width: int) -> list[int]:
     owners, group = [[k] * width for k in range(width)], width
     while len(owners) > 1:
         half, pairs = group // 2, len(owners) // 2
-        owners = [[o for base in range(0, width, group)
-                   for o in owners[k][base:base + half] + owners[k + pairs][base:base + half]] for k in range(pairs)]
+        owners = [
+            [
+                o
+                for base in range(0, width, group)
+                for o in owners[k][base : base + half] + owners[k + pairs][base : base + half]
+            ]
+            for k in range(pairs)
+        ]
         group = half
     return [owners[0].index(k) for k in range(width)]
 

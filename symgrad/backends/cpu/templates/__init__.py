@@ -1,9 +1,10 @@
 """Generators of CPU kernel text with an epilogue hole.
 
-A template is a plain function of a frozen problem description. It returns the header (micro-kernels), the body and the
-scratch of one kernel; the caller binds pointers and scratch s0, s1, ... before the body. Where an output element is ready,
-the caller's epilogue is printed, inside a plain loop over contiguous outputs. A template knows no op and no graph.
-Names made of one of the letters p, s, n, t or v and a number belong to the caller; templates use words.
+A template is a plain function of a frozen problem description. It returns the header (micro-kernels), the
+body and the scratch of one kernel; the caller binds pointers and scratch s0, s1, ... before the body. Where
+an output element is ready, the caller's epilogue is printed, inside a plain loop over contiguous outputs. A
+template knows no op and no graph. Names made of one of the letters p, s, n, t or v and a number belong to the
+caller; templates use words.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ ITEM_BYTES = {"float32": 4, "float64": 8}
 
 @dataclass(frozen=True)
 class TemplateText:
-    """The text of one kernel: module-level lines, body lines indented by 4, extra buffers s0, s1, ... (dtype, elements).
+    """The text of one kernel: module-level lines, body lines indented by 4, extra buffers s0, s1, ... (dtype,
+    elements).
 
     Scratch buffers are 64-byte aligned, private to the kernel, and have undefined content.
     """
@@ -35,7 +37,8 @@ class TemplateText:
 
 @dataclass(frozen=True)
 class Target:
-    """What a template must know of a machine: bytes per vector, vector registers, bytes of the L1 and L2 caches."""
+    """What a template must know of a machine: bytes per vector, vector registers, bytes of the L1 and L2
+    caches."""
 
     vector_bytes: int
     registers: int
@@ -99,26 +102,13 @@ class Writer:
                 self.add(f"{name} = 0")
                 yield
                 return
-        with self.block(f"for {name} in range({stop}):" if step == 1 else f"for {name} in range(0, {stop}, {step}):"):
+        with self.block(
+            f"for {name} in range({stop}):" if step == 1 else f"for {name} in range(0, {stop}, {step}):"
+        ):
             yield
 
     def text(self) -> TemplateText:
         return TemplateText(tuple(self.header), tuple(self.body), tuple(self.scratch))
-
-
-def emit_row_copy(out: Writer, dtype: str, lanes: int, source: str, to: str, at: str, size: int) -> int:
-    """Copies `size` contiguous elements to `to[at]`; returns how many elements are written, zeros after the last one."""
-    vectors, last = -(-size // lanes), size % lanes
-    if vectors <= 32:
-        masked = f", last={last}" if last else ""
-        copy = out.micro(f"copy_micro({dtype!r}, {lanes}, {vectors}{masked})")
-        out.add(f"{copy}({source}, advance({to}, {at}), 1, 0, 0)")
-        return vectors * lanes
-    copy, rest = out.micro(f"copy_micro({dtype!r}, {lanes}, 1)"), size - lanes
-    out.add(f"{copy}({source}, advance({to}, {at}), {size // lanes}, {lanes}, {lanes})")
-    if last:                        # the last vector overlaps its neighbour
-        out.add(f"{copy}(advance({source}, {rest}), advance({to}, {sum_text(at, rest)}), 1, 0, 0)")
-    return size
 
 
 def round_up(number: int, multiple: int) -> int:
@@ -144,11 +134,15 @@ def sum_text(*terms: tuple[str | int, str | int] | int | str) -> str:
 def choose_tile(rows: int, positions: int, lanes: int, registers: int, multiple: int = 1) -> tuple[int, int]:
     """(rows, vectors) of the register tile that wastes the least on a rows x positions output.
 
-    `multiple` divides the tile's rows, unless there are fewer. Accumulators, one side of the operands and one streamed value share the registers.
+    `multiple` divides the tile's rows, unless there are fewer. Accumulators, one side of the operands and one
+    streamed value share the registers.
     """
     def steps(r: int, v: int) -> float:
-        """Cycles per reduced element: two multiply-adds and two loads a cycle, ten sums to hide the latency."""
-        loads = (r + v) / 2 * (1.8 if min(r, v) == 1 else 1)        # measured: one-sided tiles reach half the load rate
+        """Cycles per reduced element: two multiply-adds and two loads a cycle, ten sums to hide the
+        latency."""
+        loads = (
+            (r + v) / 2 * (1.8 if min(r, v) == 1 else 1)
+        )  # measured: one-sided tiles reach half the load rate
         return max(r * v / 2, loads, 5) if r else 0
 
     def cost(tile: tuple[int, int]) -> float:

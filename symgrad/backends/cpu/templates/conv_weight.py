@@ -1,15 +1,16 @@
 """The gradient of a convolution to its filters: dot products of cotangent and image along flat positions.
 
-Both are copied into planes of one pitch (see `conv`), the cotangent with zeros between its rows, so that gw[k, c, r, s]
-is one long dot product of plane k of the cotangent with plane c of the image, shifted by the tap. A register tile holds
-several filters times the taps of one kernel row; small images are chained so that the horizontal sums at the end of a dot
-product stay rare.
+Both are copied into planes of one pitch (see `conv`), the cotangent with zeros between its rows, so that
+gw[k, c, r, s] is one long dot product of plane k of the cotangent with plane c of the image, shifted by the
+tap. A register tile holds several filters times the taps of one kernel row; small images are chained so that
+the horizontal sums at the end of a dot product stay rare.
 """
 
 from __future__ import annotations
 
-from symgrad.backends.cpu.templates import (Epilogue, Target, TemplateText, Writer, host_target, round_up, sum_text)
-from symgrad.backends.cpu.templates.conv import Conv, _Axis, _Planes
+from . import Epilogue, Target, TemplateText, Writer, host_target, round_up, sum_text
+from .conv import Conv
+from .planes import Axis, Planes
 
 __all__ = ["conv_grad_weight"]
 
@@ -17,22 +18,31 @@ POSITIONS = 1024        # of one block: a tile's rows of the cotangent stay in L
 
 
 def conv_grad_weight(problem: Conv, epilogue: Epilogue, *, target: Target | None = None) -> TemplateText:
-    """The text of the gradient to the weight from `x` and `g`; the epilogue gets (k, c within its group, r, s)."""
+    """The text of the gradient to the weight from `x` and `g`; the epilogue gets (k, c within its group, r,
+    s)."""
     c, target = problem, target or host_target()
     out, lanes = Writer(), target.lanes(c.dtype)
     depth, filters, area = c.c // c.groups, c.k // c.groups, c.r * c.s
     if 0 in (depth, filters, area):
         out.add("pass")
         return out.text()
-    image = _Planes(_Axis(c.h, c.p, c.stride[0], c.padding[0][0], tuple(r * c.dilation[0] for r in range(c.r))),
-                    _Axis(c.w, c.q, c.stride[1], c.padding[1][0], tuple(s * c.dilation[1] for s in range(c.s))), lanes)
-    cotangent = _Planes(_Axis(c.p, c.p, 1, 0, (0,)), _Axis(c.q, c.q, 1, 0, (0,)), lanes, fixed_pitch=image.pitch)
+    image = Planes(
+        Axis(c.h, c.p, c.stride[0], c.padding[0][0], tuple(r * c.dilation[0] for r in range(c.r))),
+        Axis(c.w, c.q, c.stride[1], c.padding[1][0], tuple(s * c.dilation[1] for s in range(c.s))),
+        lanes,
+    )
+    cotangent = Planes(
+        Axis(c.p, c.p, 1, 0, (0,)), Axis(c.q, c.q, 1, 0, (0,)), lanes, fixed_pitch=image.pitch
+    )
     positions = round_up(max((c.p - 1) * image.pitch + c.q, 0), lanes) if c.p and c.q else 0
     chain = max(1, POSITIONS // max(positions, 1))
     chain = min(chain, max(c.n, 1)) if isinstance(c.n, int) else chain
     image_size, cotangent_size = depth * image.phases * image.size, filters * cotangent.size
     sums = out.buffer(c.dtype, filters * depth * area + lanes)
-    x, g = out.buffer(c.dtype, chain * image_size + lanes), out.buffer(c.dtype, chain * cotangent_size + lanes)
+    x, g = (
+        out.buffer(c.dtype, chain * image_size + lanes),
+        out.buffer(c.dtype, chain * cotangent_size + lanes),
+    )
 
     with out.loop("group", c.groups):
         with out.block(f"for column in range({filters * depth * area + lanes}):"):
@@ -45,8 +55,15 @@ def conv_grad_weight(problem: Conv, epilogue: Epilogue, *, target: Target | None
                     out.add(f"member = {whose}")
                     image.emit_copy(out, c.dtype, x, c.x, depth, sum_text(("member", depth * c.h * c.w)),
                                     sum_text(("m", image_size)))
-                    cotangent.emit_copy(out, c.dtype, g, c.g, filters, sum_text(("member", filters * c.p * c.q)),
-                                        sum_text(("m", cotangent_size)))
+                    cotangent.emit_copy(
+                        out,
+                        c.dtype,
+                        g,
+                        c.g,
+                        filters,
+                        sum_text(("member", filters * c.p * c.q)),
+                        sum_text(("m", cotangent_size)),
+                    )
                 with out.loop("start", positions, POSITIONS):
                     out.add(f"stop = min(start + {POSITIONS}, {positions})")
                     _emit_tiles(out, c, image, cotangent, (x, g, sums), (image_size, cotangent_size), target)
@@ -58,13 +75,15 @@ def conv_grad_weight(problem: Conv, epilogue: Epilogue, *, target: Target | None
     return out.text()
 
 
-def _emit_tiles(out: Writer, c: Conv, image: _Planes, cotangent: _Planes, buffers: tuple[str, str, str],
+def _emit_tiles(out: Writer, c: Conv, image: Planes, cotangent: Planes, buffers: tuple[str, str, str],
                 sizes: tuple[int, int], target: Target) -> None:
     """All dot products of the positions start ... stop and the chained images."""
     (x, g, sums), lanes = buffers, target.lanes(c.dtype)
     depth, filters, area = c.c // c.groups, c.k // c.groups, c.r * c.s
     channel = image.phases * image.size
-    members = min(depth, max(1, 3 // c.s)) if c.r == 1 else 1       # channels in one tile: their sums are neighbours
+    members = (
+        min(depth, max(1, 3 // c.s)) if c.r == 1 else 1
+    )  # channels in one tile: their sums are neighbours
     groups = _split(c.s, min(5, lanes))
     widest = max(len(group) for group in groups) * members
     rows = _rows_of_tile(filters, widest, target.registers)

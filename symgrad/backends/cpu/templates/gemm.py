@@ -1,11 +1,12 @@
-"""Matrix products: C[b, i, j] = sum over k of A[b, i, k] * B[b, k, j], on the outer- and inner-product micro-kernels.
+"""Matrix products: C[b, i, j] = sum over k of A[b, i, k] * B[b, k, j], on the outer- and inner-product
+micro-kernels.
 
-Sizes and strides known as integers give the *static* forms, which read the operands in place where that is fast:
-- outer form: a register tile of C; one operand is broadcast, the other is read in vectors along j;
-- skinny outer form (very few rows): few k at a time over many columns, so that B streams at memory speed;
-- inner form (rows of A and columns of B both contiguous along k): dot products, no packing.
-A size or stride given as a name gives the *any-size* form: both operands are packed block by block, zeros filling the
-edges (the scheme of Goto and van de Geijn 2008, as arranged in BLIS, Van Zee and van de Geijn 2015).
+Sizes and strides known as integers give the *static* forms, which read the operands in place where that is
+fast: - outer form: a register tile of C; one operand is broadcast, the other is read in vectors along j; -
+skinny outer form (very few rows): few k at a time over many columns, so that B streams at memory speed; -
+inner form (rows of A and columns of B both contiguous along k): dot products, no packing. A size or stride
+given as a name gives the *any-size* form: both operands are packed block by block, zeros filling the edges
+(the scheme of Goto and van de Geijn 2008, as arranged in BLIS, Van Zee and van de Geijn 2015).
 """
 
 from __future__ import annotations
@@ -14,8 +15,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
-from symgrad.backends.cpu.templates import (Epilogue, ITEM_BYTES, Target, TemplateText, Writer, choose_tile, host_target,
-                                            round_up, sum_text)
+from . import ITEM_BYTES, Epilogue, Target, TemplateText, Writer, choose_tile, host_target, round_up, sum_text
 
 __all__ = ["Gemm", "Operand", "gemm"]
 
@@ -24,7 +24,8 @@ Size = int | str
 
 @dataclass(frozen=True)
 class Operand:
-    """A strided matrix per batch: element (b, r, c) is name[offset + b*strides[0] + r*strides[1] + c*strides[2]]."""
+    """A strided matrix per batch: element (b, r, c) is name[offset + b*strides[0] + r*strides[1] +
+    c*strides[2]]."""
 
     name: str
     strides: tuple[Size, Size, Size]
@@ -39,7 +40,8 @@ class Operand:
 
 @dataclass(frozen=True)
 class Gemm:
-    """C (batch, m, n) = A (batch, m, k) times B (batch, k, n); a size is an int or the name of an int64 variable."""
+    """C (batch, m, n) = A (batch, m, k) times B (batch, k, n); a size is an int or the name of an int64
+    variable."""
 
     dtype: str
     batch: Size
@@ -59,7 +61,8 @@ class Gemm:
 
 @dataclass(frozen=True)
 class _Output:
-    """How a finished tile is handed to the epilogue: maybe transposed, maybe with the columns seen as (rows, width)."""
+    """How a finished tile is handed to the epilogue: maybe transposed, maybe with the columns seen as (rows,
+    width)."""
 
     epilogue: Epilogue
     swapped: bool = False
@@ -69,14 +72,22 @@ class _Output:
         """Loops over `rows` x `columns` elements of the tile whose first element is (i0, j0)."""
         if self.swapped:
             with out.loop("column", columns), out.loop("row", rows):
-                out.add("i = j0 + column", "j = i0 + row", f"value = {tile}[{sum_text(('row', pitch), 'column')}]",
-                        *self.epilogue(("batch", "i", "j"), "value"))
+                out.add(
+                    "i = j0 + column",
+                    "j = i0 + row",
+                    f"value = {tile}[{sum_text(('row', pitch), 'column')}]",
+                    *self.epilogue(("batch", "i", "j"), "value"),
+                )
         elif self.width:
             with out.loop("row", rows):
                 out.add("i = i0 + row")
-                with out.block(f"for high in range(j0 // {self.width}, (j0 + {columns} - 1) // {self.width} + 1):"):
+                with out.block(
+                    f"for high in range(j0 // {self.width}, (j0 + {columns} - 1) // {self.width} + 1):"
+                ):
                     out.add(f"line = high * {self.width}")
-                    with out.block(f"for low in range(max(j0 - line, 0), min(j0 + {columns} - line, {self.width})):"):
+                    with out.block(
+                        f"for low in range(max(j0 - line, 0), min(j0 + {columns} - line, {self.width})):"
+                    ):
                         out.add(f"value = {tile}[{sum_text(('row', pitch))} + line + low - j0]",
                                 *self.epilogue(("batch", "i", "high", "low"), "value"))
         else:
@@ -87,8 +98,11 @@ class _Output:
                             *self.epilogue(("batch", "i", "j"), "value"))
 
 
-def gemm(problem: Gemm, epilogue: Epilogue, *, width: int | None = None, target: Target | None = None) -> TemplateText:
-    """The text of the product; the epilogue gets (batch, i, j), or (batch, i, j // width, j % width) with `width`."""
+def gemm(
+    problem: Gemm, epilogue: Epilogue, *, width: int | None = None, target: Target | None = None
+) -> TemplateText:
+    """The text of the product; the epilogue gets (batch, i, j), or (batch, i, j // width, j % width) with
+    `width`."""
     target = target or host_target()
     out, result = Writer(), _Output(epilogue, width=width)
     if 0 in (problem.batch, problem.m, problem.n):
@@ -147,8 +161,10 @@ def _emit_outer(out: Writer, p: Gemm, result: _Output, target: Target) -> None:
         last = f", last={columns % lanes}" if columns % lanes else ""
         w_row, w_red = (1, rows) if pack_a else p.a.strides[1:]
         x_red = tile_columns if pack_b else p.b.strides[1]
-        return out.micro(f"tile_micro({p.dtype!r}, {lanes}, {tile_rows}, {width}, w_row={w_row}, w_red={w_red}, "
-                         f"x_red={x_red}, y_row={pitch}{last})")
+        return out.micro(
+            f"tile_micro({p.dtype!r}, {lanes}, {tile_rows}, {width}, w_row={w_row}, w_red={w_red}, "
+            f"x_red={x_red}, y_row={pitch}{last})"
+        )
 
     def emit_rows(columns: int) -> None:
         """One strip of columns: all full row tiles, then the ragged one."""
@@ -169,16 +185,41 @@ def _emit_outer(out: Writer, p: Gemm, result: _Output, target: Target) -> None:
     with out.loop("batch", p.batch), out.loop("j0", p.n, n_block):
         out.add(f"columns = min({n_block}, {p.n} - j0)")
         if pack_b:
-            _emit_panels(out, p.dtype, lanes, packed_b, p.b.name, lambda line: p.b.at("batch", 0, f"j0 + {line}"),
-                         p.b.strides[2], p.b.strides[1], "columns", p.n, tile_columns, p.k, p.k)
+            _emit_panels(
+                out,
+                p.dtype,
+                lanes,
+                packed_b,
+                p.b.name,
+                lambda line: p.b.at("batch", 0, f"j0 + {line}"),
+                p.b.strides[2],
+                p.b.strides[1],
+                "columns",
+                p.n,
+                tile_columns,
+                p.k,
+                p.k,
+            )
         with out.loop("i0", p.m, m_block):
             out.add(f"rows = min({m_block}, {p.m} - i0)")
             with out.loop("k0", p.k, k_block):
                 out.add(f"k1 = min(k0 + {k_block}, {p.k})")
                 if pack_a:
-                    _emit_panels(out, p.dtype, rows, packed_a, p.a.name,
-                                 lambda line: p.a.at("batch", f"i0 + {line}", "k0"), p.a.strides[1], p.a.strides[2],
-                                 "rows", p.m, rows, "k1 - k0", k_block)
+                    _emit_panels(
+                        out,
+                        p.dtype,
+                        rows,
+                        packed_a,
+                        p.a.name,
+                        lambda line: p.a.at("batch", f"i0 + {line}", "k0"),
+                        p.a.strides[1],
+                        p.a.strides[2],
+                        "rows",
+                        p.m,
+                        rows,
+                        "k1 - k0",
+                        k_block,
+                    )
                 if p.n >= tile_columns or not column_tail:
                     limit = f"columns - {tile_columns - 1}" if column_tail else "columns"
                     with out.block(f"for column in range(0, {limit}, {tile_columns}):"):
@@ -193,7 +234,8 @@ def _emit_outer(out: Writer, p: Gemm, result: _Output, target: Target) -> None:
 def _emit_panels(out: Writer, dtype: str, lanes: int, packed: str, source: str, address: Callable[[str], str],
                  line_stride: int, k_stride: int, count: str, total: int, panel: int, depth: Size,
                  panel_depth: int) -> None:
-    """Packs `count` lines of static strides into panels, as `_emit_pack` does; `total % panel` lines end the last one.
+    """Packs `count` lines of static strides into panels, as `_emit_pack` does; `total % panel` lines end the
+    last one.
 
     Whatever the surplus lines hold only reaches surplus elements of the tile, which nobody reads.
     """
@@ -207,12 +249,24 @@ def _emit_panels(out: Writer, dtype: str, lanes: int, packed: str, source: str, 
         else:
             end = depth - depth % lanes
             mk = out.micro(f"transpose_micro({dtype!r}, {lanes}, {lines}, end={end}, last={depth - end})")
-            out.add(f"{mk}(advance({source}, {address('first')}), advance({packed}, {sum_text(('first', panel_depth))}), "
-                    f"{line_stride}, {panel})")
+            out.add(
+                f"{mk}(advance({source}, {address('first')}), advance({packed}, {sum_text(('first', panel_depth))}), "
+                f"{line_stride}, {panel})"
+            )
 
     if line_stride != 1 and (k_stride != 1 or not isinstance(depth, int) or panel % lanes):
-        _emit_pack(out, dtype, packed, source, lambda line, k: sum_text(address(line), (k, k_stride)), count, panel,
-                   depth, panel_depth, reduce_outside=False)
+        _emit_pack(
+            out,
+            dtype,
+            packed,
+            source,
+            lambda line, k: sum_text(address(line), (k, k_stride)),
+            count,
+            panel,
+            depth,
+            panel_depth,
+            reduce_outside=False,
+        )
         return
     with out.loop("k", depth) if line_stride == 1 else nullcontext():
         if total >= panel:
@@ -224,12 +278,23 @@ def _emit_panels(out: Writer, dtype: str, lanes: int, packed: str, source: str, 
                 copy(total % panel)
 
 
-def _emit_pack(out: Writer, dtype: str, packed: str, source: str, address: Callable[[str, str], str], count: str,
-               panel: int, depth: Size, panel_depth: int, reduce_outside: bool) -> None:
-    """Copies `count` lines of length `depth` into panels of `panel` lines: packed[(line // panel), k, line % panel].
+def _emit_pack(
+    out: Writer,
+    dtype: str,
+    packed: str,
+    source: str,
+    address: Callable[[str, str], str],
+    count: str,
+    panel: int,
+    depth: Size,
+    panel_depth: int,
+    reduce_outside: bool,
+) -> None:
+    """Copies `count` lines of length `depth` into panels of `panel` lines: packed[(line // panel), k, line %
+    panel].
 
-    The last panel is filled up with zeros. `reduce_outside` puts the loop over k outside, for sources that are
-    contiguous across lines.
+    The last panel is filled up with zeros. `reduce_outside` puts the loop over k outside, for sources that
+    are contiguous across lines.
     """
     store = f"{packed}[{sum_text(('first', panel_depth))} + k*{panel} + line]"
     loops = [("k", depth), ("line", "lines")]
@@ -313,10 +378,30 @@ def _emit_any_size(out: Writer, p: Gemm, result: _Output, target: Target) -> Non
                     out.add(f"{tile}[row*{pitch} + column] = lit_{p.dtype}(0.0)")
             with out.block(f"for k0 in range(0, {p.k}, {k_block}):"):
                 out.add(f"k1 = min(k0 + {k_block}, {p.k})")
-                _emit_pack(out, p.dtype, packed_b, p.b.name, lambda c, k: p.b.at("batch", f"k0 + {k}", f"j0 + {c}"),
-                           "columns", tile_columns, "k1 - k0", k_block, reduce_outside=p.b.strides[2] == 1)
-                _emit_pack(out, p.dtype, packed_a, p.a.name, lambda r, k: p.a.at("batch", f"i0 + {r}", f"k0 + {k}"),
-                           "rows", rows, "k1 - k0", k_block, reduce_outside=p.a.strides[1] == 1)
+                _emit_pack(
+                    out,
+                    p.dtype,
+                    packed_b,
+                    p.b.name,
+                    lambda c, k: p.b.at("batch", f"k0 + {k}", f"j0 + {c}"),
+                    "columns",
+                    tile_columns,
+                    "k1 - k0",
+                    k_block,
+                    reduce_outside=p.b.strides[2] == 1,
+                )
+                _emit_pack(
+                    out,
+                    p.dtype,
+                    packed_a,
+                    p.a.name,
+                    lambda r, k: p.a.at("batch", f"i0 + {r}", f"k0 + {k}"),
+                    "rows",
+                    rows,
+                    "k1 - k0",
+                    k_block,
+                    reduce_outside=p.a.strides[1] == 1,
+                )
                 with out.block(f"for column in range(0, columns, {tile_columns}):"):
                     with out.block(f"for row in range(0, rows, {rows}):"):
                         # the panels start at k0, the sum at k = 0

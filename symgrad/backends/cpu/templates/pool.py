@@ -1,7 +1,8 @@
 """Max pooling over NCHW images and its gradient to the input.
 
-Padding holds no candidates. NaN counts as greater than every number. The gradient of an output goes to the first maximum
-of its window in row-major order (to the last NaN if there are any), found again from x: no index tensor is stored.
+Padding holds no candidates. NaN counts as greater than every number. The gradient of an output goes to the
+first maximum of its window in row-major order (to the last NaN if there are any), found again from x: no
+index tensor is stored.
 """
 
 from __future__ import annotations
@@ -10,8 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from symgrad.backends.cpu.templates import (Epilogue, Target, TemplateText, Writer, emit_row_copy, host_target,
-                                            round_up, sum_text)
+from . import Epilogue, Target, TemplateText, Writer, host_target, round_up, sum_text
+from .planes import emit_row_copy
 
 __all__ = ["Pool", "max_pool_backward", "max_pool_forward"]
 
@@ -23,12 +24,13 @@ UNROLLED_WINDOW = 9     # candidates that are compared in one expression
 class Pool:
     """The forward problem: x (n, c, h, w), windows (r, s) -> y (n, c, p, q), all contiguous.
 
-    padding is ((top, bottom), (left, right)). `x` and `g` are the pointers in use; g is the cotangent (n, c, p, q).
+    padding is ((top, bottom), (left, right)). `x` and `g` are the pointers in use; g is the cotangent (n, c,
+    p, q).
     """
 
     dtype: str
-    n: int
-    c: int
+    n: int | str
+    c: int | str
     h: int
     w: int
     r: int
@@ -41,11 +43,15 @@ class Pool:
 
     @property
     def p(self) -> int:
-        return max((self.h + sum(self.padding[0]) - self.dilation[0] * (self.r - 1) - 1) // self.stride[0] + 1, 0)
+        return max(
+            (self.h + sum(self.padding[0]) - self.dilation[0] * (self.r - 1) - 1) // self.stride[0] + 1, 0
+        )
 
     @property
     def q(self) -> int:
-        return max((self.w + sum(self.padding[1]) - self.dilation[1] * (self.s - 1) - 1) // self.stride[1] + 1, 0)
+        return max(
+            (self.w + sum(self.padding[1]) - self.dilation[1] * (self.s - 1) - 1) // self.stride[1] + 1, 0
+        )
 
     @property
     def padded(self) -> bool:
@@ -68,7 +74,9 @@ def max_pool_forward(problem: Pool, epilogue: Epilogue, *, target: Target | None
         if direct:
             out.add(f"row = image + {sum_text(('p', o.stride[0] * o.w))}")
             cells = [(r * o.dilation[0] * o.w + s * o.dilation[1]) for r in range(o.r) for s in range(o.s)]
-            value = _tree(f"maximum_{o.dtype}", [f"{o.x}[{sum_text('row', ('q', o.stride[1]), at)}]" for at in cells])
+            value = _tree(
+                f"maximum_{o.dtype}", [f"{o.x}[{sum_text('row', ('q', o.stride[1]), at)}]" for at in cells]
+            )
         else:
             with out.loop("q", o.q):
                 out.add(f"{line}[q] = lit_{o.dtype}('-inf')")
@@ -82,7 +90,8 @@ def max_pool_forward(problem: Pool, epilogue: Epilogue, *, target: Target | None
 
 
 def max_pool_backward(problem: Pool, epilogue: Epilogue, *, target: Target | None = None) -> TemplateText:
-    """The text of the gradient to x from `x` and `g`; the epilogue gets (n, c, h, w) indices and the cotangent of x."""
+    """The text of the gradient to x from `x` and `g`; the epilogue gets (n, c, h, w) indices and the
+    cotangent of x."""
     out = Writer()
     lanes = (target or host_target()).lanes(problem.dtype)
     (_emit_tiles if problem.tiles else _emit_scatter)(out, problem, epilogue, lanes)
@@ -93,13 +102,16 @@ def max_pool_backward(problem: Pool, epilogue: Epilogue, *, target: Target | Non
 def _planes(out: Writer, o: Pool) -> Iterator[None]:
     """Loops over n and channel; `image` and `pooled` are where the image and its outputs start."""
     with out.loop("n", o.n), out.loop("channel", o.c):
-        out.add(f"image = (n * {o.c} + channel) * {o.h * o.w}", f"pooled = (n * {o.c} + channel) * {o.p * o.q}")
+        out.add(
+            f"image = (n * {o.c} + channel) * {o.h * o.w}", f"pooled = (n * {o.c} + channel) * {o.p * o.q}"
+        )
         yield
 
 
 @dataclass(frozen=True)
 class _Lines:
-    """One image row at a time, padded with -inf and split by the stride: each window column is then contiguous."""
+    """One image row at a time, padded with -inf and split by the stride: each window column is then
+    contiguous."""
 
     border: str
     phases: str         # the border itself if the stride is 1
@@ -128,8 +140,15 @@ class _Lines:
         with out.loop("r", o.r):
             out.add(f"row = {sum_text(('p', o.stride[0]), ('r', o.dilation[0]), -top)}")
             with out.block(f"if row >= 0 and row < {o.h}:"):
-                written = emit_row_copy(out, o.dtype, self.lanes, f"advance({o.x}, image + row * {o.w})", self.border,
-                                        str(left), o.w)
+                written = emit_row_copy(
+                    out,
+                    o.dtype,
+                    self.lanes,
+                    f"advance({o.x}, image + row * {o.w})",
+                    self.border,
+                    str(left),
+                    o.w,
+                )
                 if written > o.w:
                     with out.block(f"for q in range({left + o.w}, {left + written}):"):
                         out.add(f"{self.border}[q] = lit_{o.dtype}('-inf')")
@@ -155,12 +174,16 @@ def _emit_tiles(out: Writer, o: Pool, epilogue: Epilogue, lanes: int) -> None:
         if o.p and o.q:
             mk = out.micro(f"unpool_micro({o.dtype!r}, {lanes}, {o.q}, x_row={o.w}, y_row={pitch})")
             with out.block(f"if p < {o.p}:"):
-                out.add(f"{mk}(advance({o.x}, image + p * {2 * o.w}), advance({o.g}, pooled + p * {o.q}), {lines})")
-        if o.h % 2 or not o.q:                      # an odd last row is in no window, nor is an odd last column
+                out.add(
+                    f"{mk}(advance({o.x}, image + p * {2 * o.w}), advance({o.g}, pooled + p * {o.q}), {lines})"
+                )
+        if o.h % 2 or not o.q:  # an odd last row is in no window, nor is an odd last column
             with out.block(f"if p == {o.p}:" if o.q else "if True:"), out.loop("w", o.w):
                 out.add(f"{lines}[w] = lit_{o.dtype}(0.0)", f"{lines}[{pitch} + w] = lit_{o.dtype}(0.0)")
         if o.w % 2:
-            out.add(f"{lines}[{o.w - 1}] = lit_{o.dtype}(0.0)", f"{lines}[{pitch + o.w - 1}] = lit_{o.dtype}(0.0)")
+            out.add(
+                f"{lines}[{o.w - 1}] = lit_{o.dtype}(0.0)", f"{lines}[{pitch + o.w - 1}] = lit_{o.dtype}(0.0)"
+            )
         with out.block(f"for half in range(min(2, {o.h} - 2*p)):"):
             out.add("h = 2*p + half")
             with out.loop("w", o.w):
@@ -174,9 +197,13 @@ def _emit_scatter(out: Writer, o: Pool, epilogue: Epilogue, lanes: int) -> None:
     first, winner = out.buffer("int32", o.q), out.buffer("int32", lines.length)
     top, left = o.padding[0][0], o.padding[1][0]
     with out.loop("q", o.q):                # the first column of each window that lies in the image, or -1
-        out.add(f"column = {sum_text(('q', o.stride[1]), -left)}",
-                f"column = column + (max(-column, 0) + {o.dilation[1] - 1}) // {o.dilation[1]} * {o.dilation[1]}")
-        with out.block(f"if column < {o.w} and column <= {sum_text(('q', o.stride[1]), (o.s - 1) * o.dilation[1] - left)}:"):
+        out.add(
+            f"column = {sum_text(('q', o.stride[1]), -left)}",
+            f"column = column + (max(-column, 0) + {o.dilation[1] - 1}) // {o.dilation[1]} * {o.dilation[1]}",
+        )
+        with out.block(
+            f"if column < {o.w} and column <= {sum_text(('q', o.stride[1]), (o.s - 1) * o.dilation[1] - left)}:"
+        ):
             out.add(f"{first}[q] = index_to_int32(column)")
         with out.block("else:"):
             out.add(f"{first}[q] = lit_int32(-1)")
@@ -184,17 +211,21 @@ def _emit_scatter(out: Writer, o: Pool, epilogue: Epilogue, lanes: int) -> None:
         with out.loop("pixel", o.h * o.w):
             out.add(f"{plane}[pixel] = lit_{o.dtype}(0.0)")
         with out.loop("p", o.p):
-            out.add(f"row = {sum_text(('p', o.stride[0]), -top)}",
-                    f"row = row + (max(-row, 0) + {o.dilation[0] - 1}) // {o.dilation[0]} * {o.dilation[0]}",
-                    f"inside = row < {o.h} and row <= {sum_text(('p', o.stride[0]), (o.r - 1) * o.dilation[0] - top)}")
+            out.add(
+                f"row = {sum_text(('p', o.stride[0]), -top)}",
+                f"row = row + (max(-row, 0) + {o.dilation[0] - 1}) // {o.dilation[0]} * {o.dilation[0]}",
+                f"inside = row < {o.h} and row <= {sum_text(('p', o.stride[0]), (o.r - 1) * o.dilation[0] - top)}",
+            )
             with out.loop("q", o.q):
                 out.add(f"{best}[q] = lit_{o.dtype}('-inf')",
                         f"{winner}[q] = add_int32({first}[q], index_to_int32(row * {o.w}))")
             with lines.rows(out, o):
-                mk = out.micro(f"argmax_micro({o.dtype!r}, {lanes}, {o.q}, columns={lines.columns(o)}, "
-                               f"places={tuple(s * o.dilation[1] - left for s in range(o.s))}, stride={o.stride[1]})")
+                mk = out.micro(
+                    f"argmax_micro({o.dtype!r}, {lanes}, {o.q}, columns={lines.columns(o)}, "
+                    f"places={tuple(s * o.dilation[1] - left for s in range(o.s))}, stride={o.stride[1]})"
+                )
                 out.add(f"{mk}({lines.phases}, {best}, {winner}, row * {o.w})")
-            with out.block("if inside:"), out.loop("q", o.q):       # a window may lie in the padding as a whole
+            with out.block("if inside:"), out.loop("q", o.q):  # a window may lie in the padding as a whole
                 with out.block(f"if ge_int32({first}[q], lit_int32(0)):"):
                     out.add(f"pixel = cast_int32_int64({winner}[q])",
                             f"{plane}[pixel] = {plane}[pixel] + {o.g}[pooled + p * {o.q} + q]")
