@@ -45,7 +45,8 @@ def stages(f: Any) -> list[tuple[str, str]]:
 
 
 def drawing(network: Any) -> str:
-    picture = svg(network)
+    """The network without its constants, which the text shows better."""
+    picture = svg(network.subgraph(n for n, facts in network.nodes(data=True) if facts.get("op") != "constant"))
     return f'<div class="drawing">{picture}</div>\n' if picture else ""
 
 
