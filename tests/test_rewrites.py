@@ -422,3 +422,104 @@ def test_parts_of_unknown_size_are_added():
     g = sg.grad(T.sum(x[:2] * x[2:4]), x)
     f = sg.function([x], g)
     np.testing.assert_array_equal(f(np.array([1, 2, 3, 4, 5], "f")), [3, 4, 1, 2, 0])
+
+
+# ------------------------------------------------------------------------- expressions made to be rewritten
+def _positive(v):
+    return T.exp(T.tanh(v))
+
+
+def _axis(v, rng):
+    return int(rng.integers(v.ndim))
+
+
+def _slice(v, rng):
+    axis = _axis(v, rng)
+    step = int(rng.choice([1, 1, 2, -1]))
+    return v[(slice(None),) * axis + (slice(None, None, step) if rng.random() < 0.5 else slice(0, max(1, v.dims[axis] - 1)),)]
+
+
+ONE = [T.negative, T.absolute, T.relu, T.tanh, T.square, T.floor, T.sign, T.positive, T.sigmoid, lambda v: T.log(_positive(v)), lambda v: v ** 2,
+       lambda v: v ** 3, lambda v: _positive(v) ** 0.5, lambda v: _positive(v) ** -1, lambda v: v * 1, lambda v: v + 0, lambda v: 0 - v, lambda v: v * -1,
+       lambda v: v * 0.25, lambda v: v / 4, lambda v: v / 3, lambda v: 1 - T.sigmoid(v), lambda v: T.log(1 + _positive(v)), lambda v: sg.grad_scale(v, 2),
+       lambda v: T.cast(T.cast(v > 0, "int32"), v.dtype), lambda v: T.where(T.logical_not(v > 0), v, -v), lambda v: T.where(v > 1, v, v),
+       lambda v: T.cast(~(v > 0) | (v > 0), v.dtype), lambda v: T.exp(-T.square(v))]
+TWO = [T.add, T.subtract, T.multiply, T.maximum, T.minimum, lambda a, b: a / _positive(b), lambda a, b: T.where(a > b, a, b),
+       lambda a, b: a * (b > 0), lambda a, b: a * (b > 0) * (a > 0), lambda a, b: (a / T.sigmoid(b)) * T.sigmoid(b), lambda a, b: T.where(a > b, T.where(a > b, a, b), b)]
+MOVE = [lambda v, r: T.sum(v, axis=_axis(v, r), keepdims=bool(r.integers(2))), lambda v, r: T.sum(v), lambda v, r: T.max(v, axis=_axis(v, r), keepdims=True),
+        lambda v, r: T.transpose(v), lambda v, r: T.reshape(v, (-1,)), lambda v, r: T.expand_dims(v, 0), lambda v, r: T.squeeze(v),
+        lambda v, r: T.broadcast_to(v, (2, *v.dims)), _slice, lambda v, r: T.concatenate([v, v * 0 + 1], axis=_axis(v, r)), lambda v, r: T.flip(v),
+        lambda v, r: T.broadcast_to(T.sum(v, axis=_axis(v, r), keepdims=True), v.dims), lambda v, r: T.reshape(v, tuple(reversed(v.dims))),
+        lambda v, r: T.softmax(v, axis=_axis(v, r)), lambda v, r: T.log(T.softmax(v, axis=_axis(v, r))), lambda v, r: T.ones_like(v) * 2,
+        lambda v, r: T.set_subtensor(T.zeros_like(v)[:1], v[:1]), lambda v, r: T.pad(v, ((1, 0),) * v.ndim)]
+
+
+def expression(rng):
+    """Inputs and some outputs of a random expression out of what the rules look at."""
+    inputs = [new_input(Type("float64", d), f"x{k}") for k, d in enumerate([(2, 3), (3,), (2, 1)])]
+    pool = list(inputs)
+    for _ in range(16):
+        kind = rng.random()
+        v, w = (pool[int(rng.integers(len(pool)))] for _ in range(2))
+        if kind < 0.4:
+            new = ONE[int(rng.integers(len(ONE)))](v)
+        elif kind < 0.65:
+            try:
+                new = TWO[int(rng.integers(len(TWO)))](v, w)
+            except sg.ShapeError:
+                continue
+        elif v.ndim:
+            new = MOVE[int(rng.integers(len(MOVE)))](v, rng)
+        if new._type.size <= 300:
+            pool.append(new)
+    return inputs, pool[-3:]
+
+
+def agree(inputs, outputs, arrays, hits, what):
+    new = rewrite(outputs, books.SAFE, hits)
+    for a, b, y in zip(Reference(inputs, new)(arrays), Reference(inputs, outputs)(arrays), outputs):
+        scale = np.abs(b[np.isfinite(b)]).max(initial=1)
+        np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-11 * scale, err_msg=f"{what}\n{sg.graph_text(y)}\n{table_of_hits(hits)}")
+
+
+def test_rules_work_together(rng):
+    hits = Counter()
+    for seed in range(400):
+        inputs, outputs = expression(np.random.default_rng(seed))
+        arrays = [rng.uniform(-2, 2, x.dims) for x in inputs]
+        agree(inputs, inline_blocks(outputs), arrays, hits, f"seed {seed}")
+    assert len(hits) > 45, f"only {len(hits)} rules fired"
+
+
+def test_rules_work_together_on_gradients(rng):
+    hits = Counter()
+    for seed in range(200):
+        inputs, outputs = expression(np.random.default_rng(seed))
+        arrays = [rng.uniform(-2, 2, x.dims) for x in inputs]
+        grads = sg.grad(sum(T.sum(y) for y in outputs), inputs, disconnected="zero")
+        agree(inputs, inline_blocks(grads), arrays, hits, f"gradient, seed {seed}")
+    assert len(hits) > 45, f"only {len(hits)} rules fired"
+
+
+# --------------------------------------------------------------------------------- through the whole compiler
+def test_outputs_that_become_leaves_are_still_the_callers_own():
+    x, n = T.tensor("x", (3,)), T.tensor("n", (2,), "int64")
+    w = sg.shared(np.ones(3, "f"), "w")
+    f = sg.function([x, n], [x * 1, x * 1, -(-w), n * 0, T.ones((2, 2)) * 3, T.reshape(x * 1, (3, 1)), T.sum(T.ones((4,)))])
+    value, whole = np.arange(3, dtype="f"), np.array([5, 7])
+    a, b, c, d, e, r, s = f(value, whole)
+    for got, want in zip((a, b, c, d, e, r, s), (value, value, np.ones(3), [0, 0], np.full((2, 2), 3), value[:, None], 4)):
+        np.testing.assert_array_equal(got, want)
+    a += 1
+    c += 1
+    assert value[0] == 0 and b[0] == 0 and w.get_value()[0] == 1 and r.shape == (3, 1)
+
+
+def test_rewritten_graphs_run_on_the_cpu_as_written_ones_on_the_reference(rng):
+    chosen = [expression(np.random.default_rng(seed)) for seed in range(12)]
+    inputs = [x for xs, _ in chosen for x in xs]
+    outputs = [y for _, ys in chosen for y in ys]
+    arrays = [rng.uniform(-2, 2, x.dims) for x in inputs]
+    made = [sg.function(inputs, outputs, backend=name, on_unused_input="ignore") for name in ("cpu", "reference")]
+    for a, b, y in zip(*(f(*arrays) for f in made), outputs):
+        np.testing.assert_allclose(a, b, rtol=1e-8, atol=1e-10 * np.abs(b[np.isfinite(b)]).max(initial=1), err_msg=sg.graph_text(y))
