@@ -1,5 +1,4 @@
-"""CPU kernel templates against float64 NumPy, inside fences: inputs end at unmapped memory, outputs lie
-between canaries."""
+"""CPU kernel templates against float64 NumPy: inputs end at unmapped memory, outputs lie between canaries."""
 
 import ctypes
 import mmap
@@ -52,8 +51,7 @@ def aligned(dtype, elements):
 
 
 def run(template: TemplateText, inputs, shape, dtype, sizes=None):
-    """The output of the kernel for pointers p0, p1, ... (the inputs, then the output) and named sizes; called
-    twice."""
+    """The output of the kernel for pointers p0, p1, ... (inputs, then output) and sizes; fenced on both sides."""
     sizes = sizes or {}
     lines, slot = [*template.header, "def kernel(args):"], len(inputs) + 1
     lines += [f"    p{i} = ptr_{dtype}(args, {i})" for i in range(slot)]
@@ -338,6 +336,22 @@ def test_choose_conv_takes_winograd_only_when_allowed_and_possible():
                  choose_conv(conv_problem(1, 64, 56, 64, 3, 2, 1), storing("p2", (1, 64, 28, 28))),
                  choose_conv(conv_problem(1, 64, 56, 64, 5, 1, 2), epilogue)):
         assert not any("winograd" in line for line in text.header)
+
+
+def test_the_number_of_images_may_be_a_variable():
+    c = conv_problem(3, 4, 6, 5, 3, 1, 1)
+    rng = np.random.default_rng(4)
+    x, w, g = (rng.standard_normal(s).astype("float32") for s in ((3, 4, 6, 6), (5, 4, 3, 3), (3, 5, 6, 6)))
+    y, to_x, to_w = reference(c, x, w, g)
+    named = replace(c, n="n0")
+    for template, inputs, wanted in (
+        (conv_forward(named, storing("p2", y.shape)), (x, w), y),
+        (winograd_forward(named, storing("p2", y.shape)), (x, w), y),
+        (choose_conv(named, storing("p2", to_x.shape), grad_input=True), (g, w), to_x),
+        (conv_grad_weight(replace(named, g="p1"), storing("p2", to_w.shape)), (x, g), to_w),
+    ):
+        result = run(template, inputs, wanted.shape, "float32", {"n0": 3})
+        assert_near(result, wanted, WINOGRAD_TOLERANCE["float32"])
 
 
 # ---- pooling

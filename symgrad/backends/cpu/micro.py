@@ -1,5 +1,4 @@
-"""Register-tiled micro-kernels, each emitted as ONE intrinsic, so that the compiler's front end sees a single
-call.
+"""Register-tiled micro-kernels: each is ONE intrinsic, so that the compiler's front end sees a single call.
 
 A factory gets every number of its kernel as a plain argument: its call is spelled in the header of the kernel
 text, which is the key of the object cache. All offsets and strides count elements. `last` is the number of
@@ -49,10 +48,10 @@ def tile_micro(
 ):
     """The outer-product kernel `mk(x, w, y, c0, c1)` behind matrix products and convolutions.
 
-    y[i*y_row + p] (+)= sum over c in [c0, c1), (xs, ws) in steps, (xt, wt) in taps of w[i*w_row + c*w_red +
-    ws + wt] * x[p + c*x_red + xs + xt] for i < rows and p < vectors*lanes. The sum starts at zero if c0 == 0
-    and at y otherwise. `taps` are unrolled, `steps` are looped over. Only x is masked by `last`; y has room
-    for whole vectors.
+    y[i*y_row + p] (+)= sum over c in [c0, c1), (xs, ws) in steps and (xt, wt) in taps of
+                        w[i*w_row + c*w_red + ws + wt] * x[p + c*x_red + xs + xt]
+    for i < rows and p < vectors*lanes. The sum starts at zero if c0 == 0 and at y otherwise.
+    `taps` are unrolled, `steps` are looped over. Only x is masked by `last`; y has room for whole vectors.
     """
     tail = lanes if last is None else last
     tile = [(i, j) for i in range(rows) for j in range(vectors)]
@@ -106,13 +105,13 @@ def tile_micro(
 
 def dot_micro(dtype: str, lanes: int, rows: int, columns: Sequence[int], *, a_row: int, y_row: int,
               end: int = 0, last: int = 0):
-    """The inner-product kernel `mk(a, x, y, p0, p1, count, a_next, x_next)` behind weight gradients and
-    products with a transposed matrix.
+    """The inner-product kernel `mk(a, x, y, p0, p1, count, a_next, x_next)`.
 
-    y[i*y_row + t] += sum over m < count, p in [p0, p1) of a[m*a_next + i*a_row + p] * x[m*x_next + columns[t]
-    + p] for i < rows, t < len(columns). p1 - p0 is a multiple of lanes; a block with p1 == end also gets the
-    `last` positions after it. Each row of y is updated as one vector of the next power of two above
-    len(columns): the surplus gets + 0.
+    y[i*y_row + t] += sum over m < count and p in [p0, p1) of
+                      a[m*a_next + i*a_row + p] * x[m*x_next + columns[t] + p]
+    for i < rows and t < len(columns). It serves weight gradients and products with a transposed matrix.
+    p1 - p0 is a multiple of lanes; a block with p1 == end also gets the `last` positions after it.
+    Each row of y is updated as one vector, of the power of two from len(columns) on: the surplus gets + 0.
     """
     width = 1 << (len(columns) - 1).bit_length()
     tile = [(i, t) for i in range(rows) for t in range(len(columns))]
@@ -147,8 +146,9 @@ def dot_micro(dtype: str, lanes: int, rows: int, columns: Sequence[int], *, a_ro
 
 
 def copy_micro(dtype: str, lanes: int, vectors: int, *, last: int | None = None):
-    """The copy `mk(x, y, count, x_row, y_row)`: y[r*y_row + p] = x[r*x_row + p] for r < count, p <
-    vectors*lanes.
+    """The copy `mk(x, y, count, x_row, y_row)` of `count` rows: y[r*y_row + p] = x[r*x_row + p].
+
+    p runs over vectors*lanes.
 
     Lanes beyond `last` of the final vector are stored as zero.
     """
@@ -199,8 +199,10 @@ def transpose_micro(dtype: str, lanes: int, lines: int, *, end: int, last: int =
 
 
 def max_micro(dtype: str, lanes: int, count: int, *, columns: Sequence[int]):
-    """The running maximum `mk(x, y)`: y[p] = max(y[p], x[columns[0] + p], ...) for p < count in whole
-    vectors; NaN wins."""
+    """The running maximum `mk(x, y)`: y[p] = max(y[p], x[columns[0] + p], ...) for p < count; NaN wins.
+
+    y is updated in whole vectors.
+    """
     def emit(b: ir.IRBuilder, x, y) -> None:
         vec = _Vectors(b, dtype, lanes)
 
@@ -252,8 +254,7 @@ def argmax_micro(
 
 
 def unpool_micro(dtype: str, lanes: int, count: int, *, x_row: int, y_row: int):
-    """The gradient `mk(x, g, y)` of 2x2 max pooling for one line of `count` windows: rows 0 and 1 of y from
-    those of x.
+    """The gradient `mk(x, g, y)` of 2x2 max pooling for one line of `count` windows.
 
     y[r*y_row + 2*q + s] = g[q] where x[r*x_row + 2*q + s] is the first maximum of window q, or its last NaN,
     else 0. y is written in whole vectors.
@@ -295,10 +296,9 @@ def unpool_micro(dtype: str, lanes: int, count: int, *, x_row: int, y_row: int):
 
 
 def split_micro(dtype: str, lanes: int, step: int):
-    """The deinterleaving copy `mk(x, y, count, y_phase)`: y[phase*y_phase + p] = x[p*step + phase] for phase
-    < step.
+    """The deinterleaving copy `mk(x, y, count, y_phase)`: y[phase*y_phase + p] = x[p*step + phase].
 
-    p runs over `count`, rounded up to whole vectors.
+    phase < step; p runs over `count`, rounded up to whole vectors.
     """
     def emit(b: ir.IRBuilder, x, y, count, y_phase) -> None:
         vec, wide = _Vectors(b, dtype, lanes), _Vectors(b, dtype, lanes * step)
@@ -316,7 +316,8 @@ def split_micro(dtype: str, lanes: int, step: int):
 
 
 # Winograd's minimal filtering F(m x m, 3 x 3): y = A' ((G w G') * (B' x B)) A, on tiles of m + 2 pixels.
-# Source: Lavin and Gray 2016, "Fast Algorithms for Convolutional Neural Networks"; points 0, 1, -1, (2, -2,) infinity.
+# Source: Lavin and Gray 2016, "Fast Algorithms for Convolutional Neural Networks";
+# points 0, 1, -1, infinity and for m = 4 also 2, -2.
 _FILTERING = {
     2: {"B": ((1, 0, -1, 0), (0, 1, 1, 0), (0, -1, 1, 0), (0, 1, 0, -1)),
         "G": ((1, 0, 0), (1 / 2, 1 / 2, 1 / 2), (1 / 2, -1 / 2, 1 / 2), (0, 0, 1)),
@@ -366,8 +367,7 @@ def winograd_weight_micro(dtype: str, lanes: int, m: int, *, taps: Sequence[int]
 
 
 def winograd_output_micro(dtype: str, lanes: int, m: int, *, t_next: int, y_row: int):
-    """The transform `mk(t, y)` of `lanes` tiles: y[a*y_row + p*m + b] = (A' t A)[a, b] of tile p, for a, b <
-    m.
+    """The transform `mk(t, y)` of `lanes` tiles: y[a*y_row + p*m + b] = (A' t A)[a, b] of tile p.
 
     Product (i, j) of tile p is t[(i*(m+2) + j)*t_next + p].
     """
@@ -464,8 +464,7 @@ class _Vectors:
         return self.b.or_(greater, self.b.fcmp_unordered("uno", candidate, candidate))
 
     def interleaved(self, values: list) -> list:
-        """The vectors that hold lane 0 of every value, then lane 1 of every value, ...; len(values) is a
-        power of two."""
+        """Lane 0 of every value, then lane 1 of every value, ...; the number of values is a power of two."""
         if len(values) == 1:
             return values
         n = self.lanes

@@ -24,8 +24,7 @@ ITEM_BYTES = {"float32": 4, "float64": 8}
 
 @dataclass(frozen=True)
 class TemplateText:
-    """The text of one kernel: module-level lines, body lines indented by 4, extra buffers s0, s1, ... (dtype,
-    elements).
+    """The text of one kernel: module-level lines, indented body lines, buffers s0, s1, ... (dtype, elements).
 
     Scratch buffers are 64-byte aligned, private to the kernel, and have undefined content.
     """
@@ -37,8 +36,7 @@ class TemplateText:
 
 @dataclass(frozen=True)
 class Target:
-    """What a template must know of a machine: bytes per vector, vector registers, bytes of the L1 and L2
-    caches."""
+    """What a template must know of a machine: bytes per vector, vector registers, cache sizes."""
 
     vector_bytes: int
     registers: int
@@ -138,8 +136,7 @@ def choose_tile(rows: int, positions: int, lanes: int, registers: int, multiple:
     streamed value share the registers.
     """
     def steps(r: int, v: int) -> float:
-        """Cycles per reduced element: two multiply-adds and two loads a cycle, ten sums to hide the
-        latency."""
+        """Cycles per reduced element: two multiply-adds and loads a cycle, ten sums to hide the latency."""
         loads = (
             (r + v) / 2 * (1.8 if min(r, v) == 1 else 1)
         )  # measured: one-sided tiles reach half the load rate

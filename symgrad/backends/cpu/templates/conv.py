@@ -1,5 +1,4 @@
-"""Convolution (cross-correlation, NCHW by OIHW) and its gradient to the input, as direct kernels on flat
-positions.
+"""Convolution (cross-correlation, NCHW by OIHW) and its gradient to the input, on flat positions.
 
 The image is copied once into padded planes (see `planes`); a register tile holds a few filters times a few
 vectors of positions, and the sums go to a tile in cache, from which the epilogue takes whole rows. The
@@ -27,8 +26,9 @@ UNROLLED_TAPS = 9           # beyond these, the micro-kernel loops over kernel r
 
 @dataclass(frozen=True)
 class Conv:
-    """The forward problem: x (n, c, h, w), weight (k, c // groups, r, s) -> y (n, k, p, q); all arrays
-    contiguous.
+    """The forward problem: x (n, c, h, w), weight (k, c // groups, r, s) -> y (n, k, p, q).
+
+    All arrays are contiguous.
 
     padding is ((top, bottom), (left, right)). `x`, `weight` and `g` are the pointers of the two operands in
     use; g is the cotangent (n, k, p, q). n may be the name of an int64 variable. n may be the name of an
@@ -117,8 +117,7 @@ def _nothing() -> TemplateText:
 
 @dataclass(frozen=True)
 class _Taps:
-    """A product set of taps, as indices into the reaches of both axes; the weight offset is row*row_step +
-    column."""
+    """Taps by rows and columns, as indices into the axes' reaches; the weight offset is row*row_step + column."""
 
     rows: tuple[int, ...]
     columns: tuple[int, ...]

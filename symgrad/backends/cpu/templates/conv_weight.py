@@ -18,8 +18,7 @@ POSITIONS = 1024        # of one block: a tile's rows of the cotangent stay in L
 
 
 def conv_grad_weight(problem: Conv, epilogue: Epilogue, *, target: Target | None = None) -> TemplateText:
-    """The text of the gradient to the weight from `x` and `g`; the epilogue gets (k, c within its group, r,
-    s)."""
+    """The text of the gradient to the weight from `x` and `g`; the epilogue gets (k, c in its group, r, s)."""
     c, target = problem, target or host_target()
     out, lanes = Writer(), target.lanes(c.dtype)
     depth, filters, area = c.c // c.groups, c.k // c.groups, c.r * c.s

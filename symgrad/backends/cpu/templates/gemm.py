@@ -1,5 +1,4 @@
-"""Matrix products: C[b, i, j] = sum over k of A[b, i, k] * B[b, k, j], on the outer- and inner-product
-micro-kernels.
+"""Matrix products C[b, i, j] = sum over k of A[b, i, k] * B[b, k, j].
 
 Sizes and strides known as integers give the *static* forms, which read the operands in place where that is
 fast: - outer form: a register tile of C; one operand is broadcast, the other is read in vectors along j; -
@@ -24,8 +23,7 @@ Size = int | str
 
 @dataclass(frozen=True)
 class Operand:
-    """A strided matrix per batch: element (b, r, c) is name[offset + b*strides[0] + r*strides[1] +
-    c*strides[2]]."""
+    """A strided matrix per batch: element (b, r, c) is name[offset + (b, r, c) . strides]."""
 
     name: str
     strides: tuple[Size, Size, Size]
@@ -40,8 +38,7 @@ class Operand:
 
 @dataclass(frozen=True)
 class Gemm:
-    """C (batch, m, n) = A (batch, m, k) times B (batch, k, n); a size is an int or the name of an int64
-    variable."""
+    """C (batch, m, n) = A (batch, m, k) times B (batch, k, n); sizes are ints or names of int64 variables."""
 
     dtype: str
     batch: Size
@@ -61,8 +58,7 @@ class Gemm:
 
 @dataclass(frozen=True)
 class _Output:
-    """How a finished tile is handed to the epilogue: maybe transposed, maybe with the columns seen as (rows,
-    width)."""
+    """How a finished tile is handed to the epilogue: maybe transposed, maybe with columns seen as a grid."""
 
     epilogue: Epilogue
     swapped: bool = False
@@ -101,8 +97,10 @@ class _Output:
 def gemm(
     problem: Gemm, epilogue: Epilogue, *, width: int | None = None, target: Target | None = None
 ) -> TemplateText:
-    """The text of the product; the epilogue gets (batch, i, j), or (batch, i, j // width, j % width) with
-    `width`."""
+    """The text of the product; the epilogue gets (batch, i, j).
+
+    With `width`, columns are a grid and the epilogue gets (batch, i, j // width, j % width).
+    """
     target = target or host_target()
     out, result = Writer(), _Output(epilogue, width=width)
     if 0 in (problem.batch, problem.m, problem.n):
@@ -234,8 +232,10 @@ def _emit_outer(out: Writer, p: Gemm, result: _Output, target: Target) -> None:
 def _emit_panels(out: Writer, dtype: str, lanes: int, packed: str, source: str, address: Callable[[str], str],
                  line_stride: int, k_stride: int, count: str, total: int, panel: int, depth: Size,
                  panel_depth: int) -> None:
-    """Packs `count` lines of static strides into panels, as `_emit_pack` does; `total % panel` lines end the
-    last one.
+    """Packs `count` lines of static strides into panels, as `_emit_pack` does.
+
+    The last panel of all holds `total % panel` lines.
+
 
     Whatever the surplus lines hold only reaches surplus elements of the tile, which nobody reads.
     """
@@ -249,10 +249,8 @@ def _emit_panels(out: Writer, dtype: str, lanes: int, packed: str, source: str, 
         else:
             end = depth - depth % lanes
             mk = out.micro(f"transpose_micro({dtype!r}, {lanes}, {lines}, end={end}, last={depth - end})")
-            out.add(
-                f"{mk}(advance({source}, {address('first')}), advance({packed}, {sum_text(('first', panel_depth))}), "
-                f"{line_stride}, {panel})"
-            )
+            to = sum_text(("first", panel_depth))
+            out.add(f"{mk}(advance({source}, {address('first')}), advance({packed}, {to}), {line_stride}, {panel})")
 
     if line_stride != 1 and (k_stride != 1 or not isinstance(depth, int) or panel % lanes):
         _emit_pack(
@@ -290,8 +288,7 @@ def _emit_pack(
     panel_depth: int,
     reduce_outside: bool,
 ) -> None:
-    """Copies `count` lines of length `depth` into panels of `panel` lines: packed[(line // panel), k, line %
-    panel].
+    """Copies `count` lines of length `depth` into panels: packed[line // panel, k, line % panel].
 
     The last panel is filled up with zeros. `reduce_outside` puts the loop over k outside, for sources that
     are contiguous across lines.

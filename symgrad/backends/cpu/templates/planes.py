@@ -38,8 +38,7 @@ class Axis:
 
 @dataclass(frozen=True)
 class Planes:
-    """The layout of one image's channels in scratch: phase planes of `rows` x `pitch`, each `size` elements
-    long."""
+    """The layout of one image's channels in scratch: phase planes of lines of one pitch."""
 
     vertical: Axis
     horizontal: Axis
@@ -82,9 +81,8 @@ class Planes:
         if wide.step > 1 and not border:
             border = self.emit_border(out, dtype)
         with out.loop("channel", channels), out.loop("phase", high.step):
-            out.add(
-                f"plane = {sum_text(to, ('channel', self.phases * self.size), ('phase', wide.step * self.size))}"
-            )
+            sizes = ("channel", self.phases * self.size), ("phase", wide.step * self.size)
+            out.add(f"plane = {sum_text(to, *sizes)}")
             with out.loop("line", high.extent):
                 out.add(
                     f"row = {sum_text(('line', high.step), (first_line, high.step), 'phase', -high.lead)}",
@@ -121,8 +119,7 @@ class Planes:
     def _emit_row(
         self, out: Writer, dtype: str, source: str, to: str, at: str, length: int, zero: str
     ) -> None:
-        """Copies a row to `to[at + lead]`, zeros before it and after it up to `length` (if that is not
-        zero)."""
+        """Copies a row to `to[at + lead]`, with zeros around it up to `length` (unless that is zero)."""
         lead = self.horizontal.lead
         if length:
             with out.loop("column", lead):
@@ -136,8 +133,7 @@ class Planes:
 
 
 def emit_row_copy(out: Writer, dtype: str, lanes: int, source: str, to: str, at: str, size: int) -> int:
-    """Copies `size` contiguous elements to `to[at]`; returns how many elements are written, zeros after the
-    last one."""
+    """How many elements a copy of `size` contiguous ones to `to[at]` writes: zeros follow the last one."""
     vectors, last = -(-size // lanes), size % lanes
     if vectors <= 32:
         masked = f", last={last}" if last else ""

@@ -90,8 +90,7 @@ def max_pool_forward(problem: Pool, epilogue: Epilogue, *, target: Target | None
 
 
 def max_pool_backward(problem: Pool, epilogue: Epilogue, *, target: Target | None = None) -> TemplateText:
-    """The text of the gradient to x from `x` and `g`; the epilogue gets (n, c, h, w) indices and the
-    cotangent of x."""
+    """The text of the gradient to x from `x` and `g`; the epilogue gets (n, c, h, w) indices."""
     out = Writer()
     lanes = (target or host_target()).lanes(problem.dtype)
     (_emit_tiles if problem.tiles else _emit_scatter)(out, problem, epilogue, lanes)
@@ -110,8 +109,7 @@ def _planes(out: Writer, o: Pool) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class _Lines:
-    """One image row at a time, padded with -inf and split by the stride: each window column is then
-    contiguous."""
+    """One image row at a time, padded with -inf and split by the stride: window columns are contiguous."""
 
     border: str
     phases: str         # the border itself if the stride is 1
@@ -174,9 +172,8 @@ def _emit_tiles(out: Writer, o: Pool, epilogue: Epilogue, lanes: int) -> None:
         if o.p and o.q:
             mk = out.micro(f"unpool_micro({o.dtype!r}, {lanes}, {o.q}, x_row={o.w}, y_row={pitch})")
             with out.block(f"if p < {o.p}:"):
-                out.add(
-                    f"{mk}(advance({o.x}, image + p * {2 * o.w}), advance({o.g}, pooled + p * {o.q}), {lines})"
-                )
+                x, g = f"advance({o.x}, image + p * {2 * o.w})", f"advance({o.g}, pooled + p * {o.q})"
+                out.add(f"{mk}({x}, {g}, {lines})")
         if o.h % 2 or not o.q:  # an odd last row is in no window, nor is an odd last column
             with out.block(f"if p == {o.p}:" if o.q else "if True:"), out.loop("w", o.w):
                 out.add(f"{lines}[w] = lit_{o.dtype}(0.0)", f"{lines}[{pitch} + w] = lit_{o.dtype}(0.0)")
@@ -201,9 +198,8 @@ def _emit_scatter(out: Writer, o: Pool, epilogue: Epilogue, lanes: int) -> None:
             f"column = {sum_text(('q', o.stride[1]), -left)}",
             f"column = column + (max(-column, 0) + {o.dilation[1] - 1}) // {o.dilation[1]} * {o.dilation[1]}",
         )
-        with out.block(
-            f"if column < {o.w} and column <= {sum_text(('q', o.stride[1]), (o.s - 1) * o.dilation[1] - left)}:"
-        ):
+        last = sum_text(("q", o.stride[1]), (o.s - 1) * o.dilation[1] - left)
+        with out.block(f"if column < {o.w} and column <= {last}:"):
             out.add(f"{first}[q] = index_to_int32(column)")
         with out.block("else:"):
             out.add(f"{first}[q] = lit_int32(-1)")
@@ -211,10 +207,11 @@ def _emit_scatter(out: Writer, o: Pool, epilogue: Epilogue, lanes: int) -> None:
         with out.loop("pixel", o.h * o.w):
             out.add(f"{plane}[pixel] = lit_{o.dtype}(0.0)")
         with out.loop("p", o.p):
+            last = sum_text(("p", o.stride[0]), (o.r - 1) * o.dilation[0] - top)
             out.add(
                 f"row = {sum_text(('p', o.stride[0]), -top)}",
                 f"row = row + (max(-row, 0) + {o.dilation[0] - 1}) // {o.dilation[0]} * {o.dilation[0]}",
-                f"inside = row < {o.h} and row <= {sum_text(('p', o.stride[0]), (o.r - 1) * o.dilation[0] - top)}",
+                f"inside = row < {o.h} and row <= {last}",
             )
             with out.loop("q", o.q):
                 out.add(f"{best}[q] = lit_{o.dtype}('-inf')",

@@ -42,8 +42,7 @@ def winograd_grad_input(
 
 @dataclass(frozen=True)
 class _Images:
-    """The images that are filtered: pointer, count, (rows, columns), outputs per axis, zeros before each
-    axis."""
+    """The images that are filtered: pointer, count, and per axis size, outputs and leading zeros."""
 
     name: str
     count: int | str
@@ -59,8 +58,7 @@ class _Images:
 
 @dataclass(frozen=True)
 class _Filters:
-    """`count` filters of `depth` channels in place: strides across filters and along channels, offsets of the
-    nine taps."""
+    """`count` filters of `depth` channels in place: strides across filters and along channels, nine taps."""
 
     name: str
     count: int
@@ -190,10 +188,9 @@ class _Kernel:
             mk = out.micro(f"winograd_weight_micro({self.dtype!r}, {rows}, {self.m}, taps={filters.taps}, "
                            f"w_lane={filters.across}, u_next={self.u_next}{masked})")
             with out.loop("channel", filters.depth):
-                out.add(
-                    f"{mk}(advance({filters.name}, {sum_text((k, filters.across), ('channel', filters.along))}), "
-                    f"advance({self.u}, {sum_text(('k', filters.depth), ('channel', rows))}))"
-                )
+                w_at = sum_text((k, filters.across), ("channel", filters.along))
+                u_at = sum_text(("k", filters.depth), ("channel", rows))
+                out.add(f"{mk}(advance({filters.name}, {w_at}), advance({self.u}, {u_at}))")
         tail = filters.count % rows
         if filters.count >= rows:
             with out.block(f"for k in range(0, {count} - {rows - 1}, {rows}):"):
@@ -204,8 +201,7 @@ class _Kernel:
                 transform(tail)
 
     def emit_tiles(self) -> None:
-        """v[q][channel][tile], vectors along a row's tiles; what overruns a row is overwritten by the
-        next."""
+        """v[q][channel][tile], vectors along a row's tiles; the next row overwrites what overran."""
         out, block, planes, taps, depth = (
             self.out,
             self.block,
@@ -277,8 +273,7 @@ _TRANSFORM_CYCLES = {2: (60, 60, 45), 4: (160, 140, 110)}
 
 def choose_conv(problem: Conv, epilogue: Epilogue, *, grad_input: bool = False, allow_winograd: bool = True,
                 largest_tile: int = 4, target: Target | None = None) -> TemplateText:
-    """The text of the forward convolution, or of its gradient to the input, in the form estimated to be the
-    fastest.
+    """The text of the convolution, or of its gradient to the input, in the form estimated to be the fastest.
 
     `largest_tile` is the largest m of F(m x m, 3 x 3) whose rounding error is acceptable.
     """
