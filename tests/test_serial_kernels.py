@@ -110,7 +110,7 @@ def test_kernels_in_order_agree_with_the_reference(name, known):
         np.testing.assert_allclose(got, want, rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("n", [1, 2, 3, 7, 8, 9, 33])
+@pytest.mark.parametrize("n", [1, 2, 3, 15, 16, 17, 33, 100])
 def test_merge_sort_of_every_length(n):
     x = T.vector("x", "float64")
     a = rng.integers(0, 5, n).astype("float64")

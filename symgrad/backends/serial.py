@@ -153,8 +153,14 @@ def _print_running(k: _Serial) -> None:
 
 
 # ------------------------------------------------------------------------------------------- sorting
+FIRST_RUN = 16  # elements sorted by counting before runs are merged
+
+
 def _print_rank(k: _Serial) -> None:
-    """Merge sort, bottom up, of (element, index) pairs; then each index is told its place."""
+    """Merge sort, bottom up, of (element, index) pairs; then each index is told its place.
+
+    The first runs are sorted by counting who stands before whom, which has no branches.
+    """
     axis, x = k.node.attrs["axis"], k.node.inputs[0]
     n = x.dims[axis]
     keys, order = k.buffer(x.dtype, 2 * n + 1), k.buffer("int64", 2 * n + 1)
@@ -162,12 +168,12 @@ def _print_rank(k: _Serial) -> None:
 
     def line(idx: tuple) -> None:
         def load(j: Any) -> None:
-            at = k.printer.poly_text(j)
-            add(f"{keys}[{at}] = {k.value(0, (*idx[:axis], j, *idx[axis + 1 :]))}")
-            add(f"{order}[{at}] = {at}")
+            add(f"{keys}[{k.printer.poly_text(n + j)}] = {k.value(0, (*idx[:axis], j, *idx[axis + 1 :]))}")
 
         k.over("place", n, load)
-        for text in ("source = 0", f"other = {size}", "width = 1"):
+        with k.printer.nested(f"for left in range(0, {size}, {FIRST_RUN}):", guarded=True):
+            _print_first_run(k, keys, order, size, x.dtype)
+        for text in ("source = 0", f"other = {size}", f"width = {FIRST_RUN}"):
             add(text)
         with k.printer.nested(f"while width < {size}:", guarded=True):
             with k.printer.nested(f"for left in range(0, {size}, 2 * width):", guarded=True):
@@ -184,6 +190,26 @@ def _print_rank(k: _Serial) -> None:
         k.over("place", n, tell)
 
     k.loops(k.node.dims, line, skip=axis)
+
+
+def _print_first_run(k: _Serial, keys: str, order: str, size: str, dtype: str) -> None:
+    """Up to FIRST_RUN elements from `left` on, sorted from the second half of the buffers into the first."""
+    add, descending = k.printer.add, k.node.attrs["descending"]
+    add(f"end = min(left + {FIRST_RUN}, {size})")
+    with k.printer.nested("for i in range(left, end):", guarded=True):
+        add(f"a = {keys}[{size} + i]")
+        add("place = left")
+        for span in ("left, i", "i + 1, end"):
+            with k.printer.nested(f"for j in range({span}):", guarded=True):
+                add(f"b = {keys}[{size} + j]")
+                mine, other = (ir.given(v, dtype, k.printer.scope.bound) for v in "ab")
+                # equal elements keep their order
+                first = (
+                    ~before(mine, other, descending) if span == "left, i" else before(other, mine, descending)
+                )
+                add(f"place = place + where_int64({k.printer.text(first)}, lit_int64(1), lit_int64(0))")
+        add(f"{keys}[place] = a")
+        add(f"{order}[place] = i")
 
 
 def _print_merge(k: _Serial, keys: str, order: str, size: str, dtype: str) -> None:
