@@ -45,7 +45,8 @@ def test_text_of_a_small_graph():
         "%4 = add(%2, %3) : float32 (n, 4)",
         "%5 = relu(%4) : float32 (n, 4)",
         '%6 "total" = sum(%5, axis=(1,), keepdims=False) : float32 (n,)',
-        "return %6"]
+        "return %6",
+    ]
     assert given_by_name(y)[0] is y
 
 
@@ -58,7 +59,7 @@ def test_the_same_inputs_give_the_same_nodes():
 def test_lines_are_kept():
     x = T.tensor("x", (3,))
     y = T.exp(x)
-    new, = again(y)
+    (new,) = again(y)
     assert new.where.rsplit("/", 1)[-1] == y.where.rsplit("/", 1)[-1] != x.where.rsplit("/", 1)[-1]
 
 
@@ -76,12 +77,23 @@ def test_float_constants_come_back_bit_by_bit(value, dtype):
     assert again(c)[0] is c
 
 
-@pytest.mark.parametrize("array", [
-    np.zeros((0, 3), "f"), np.array([[1, -2], [3, 4]], "int8"), np.array([True, False]), np.array(2**64 - 1, "uint64"), np.array([[-(2**63)]]),
-    np.linspace(0, 1, 1000).reshape(10, 100), np.array(["7ff8000000000123"], "S16").view("S16"), np.ones((1, 1, 1)), np.arange(17, dtype="uint8")],
-    ids=lambda a: f"{a.dtype}{a.shape}")
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.zeros((0, 3), "f"),
+        np.array([[1, -2], [3, 4]], "int8"),
+        np.array([True, False]),
+        np.array(2**64 - 1, "uint64"),
+        np.array([[-(2**63)]]),
+        np.linspace(0, 1, 1000).reshape(10, 100),
+        np.array(["7ff8000000000123"], "S16").view("S16"),
+        np.ones((1, 1, 1)),
+        np.arange(17, dtype="uint8"),
+    ],
+    ids=lambda a: f"{a.dtype}{a.shape}",
+)
 def test_array_constants_come_back(array):
-    if array.dtype.kind == "S":         # a NaN with a payload: no number says that
+    if array.dtype.kind == "S":  # a NaN with a payload: no number says that
         array = np.array([int(array[0], 16)], "uint64").view("float64")
     c = constant(array)
     assert again(c)[0] is c
@@ -105,8 +117,8 @@ def test_every_op_comes_back(name):
         try:
             node = make(row, operands, **s.attrs)
         except (TypeError, KeyError, AttributeError):
-            continue            # a sample that is spelled for the call of the row, not for its node
-        new, = again(node)
+            continue  # a sample that is spelled for the call of the row, not for its node
+        (new,) = again(node)
         assert new.op is node.op and new._type == node._type
         assert repr(new.attrs) == repr(node.attrs)
 
@@ -114,7 +126,14 @@ def test_every_op_comes_back(name):
 def test_sizes_come_back():
     x, y = T.tensor("x", ("n", None, "odd name")), T.tensor("y", (None, "max"))
     n, unknown = x.dims[:2]
-    sizes = (n * 2 + 1, poly.floordiv(n + 3, 2), poly.maximum(n - unknown, 0), poly.mod(n * unknown, 7), -n + 4, 5)
+    sizes = (
+        n * 2 + 1,
+        poly.floordiv(n + 3, 2),
+        poly.maximum(n - unknown, 0),
+        poly.mod(n * unknown, 7),
+        -n + 4,
+        5,
+    )
     out = T.reshape(T.broadcast_to(T.scalar("s"), sizes), (-1,))
     result = again(out, x, y)
     assert str(result[0].dims[0]).count("n") == str(out.dims[0]).count("n")
@@ -139,7 +158,9 @@ def test_blocks_come_back_without_their_rules():
     text = sg.graph_text(y, values=True)
     assert text.count("block @gate") == 1 and text.count("call @gate") == 2
     new = again(y, values=True)
-    value = lambda out: Reference([v for v in leaves(out) if v.name == "x"], inline_blocks(out))([np.arange(-1, 3, dtype="f")])[0]
+    value = lambda out: Reference([v for v in leaves(out) if v.name == "x"], inline_blocks(out))(
+        [np.arange(-1, 3, dtype="f")]
+    )[0]
     np.testing.assert_array_equal(value(new), value([y]))
 
 
@@ -171,16 +192,19 @@ def test_repr_inside_sizes_is_short():
 
 
 # ------------------------------------------------------------------------------------------------ errors
-@pytest.mark.parametrize(("text", "message"), [
-    ("%0 = input : float32 (3,)\n%1 = expp(%0) : float32 (3,)", "name of an op.*\n.*expp.*exp"),
-    ("%0 = input : float32 (3,)\n%1 = exp(%7) : float32 (3,)", "earlier line.*\n.*%7"),
-    ("%0 = input : float32 (3,)\n%1 = exp(%0) : float32 (4,)", "exp of type float32 \\(4,\\)"),
-    ("%0 = input : float33 (3,)", "a dtype"),
-    ("%0 = constant [1.0, 2.0] : float32 (3,)", "elements for"),
-    ("%0 = input : float32 (3,) !", "a word"),
-    ("%0 = input float32", "':'"),
-    ("", "a graph"),
-])
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("%0 = input : float32 (3,)\n%1 = expp(%0) : float32 (3,)", "name of an op.*\n.*expp.*exp"),
+        ("%0 = input : float32 (3,)\n%1 = exp(%7) : float32 (3,)", "earlier line.*\n.*%7"),
+        ("%0 = input : float32 (3,)\n%1 = exp(%0) : float32 (4,)", "exp of type float32 \\(4,\\)"),
+        ("%0 = input : float33 (3,)", "a dtype"),
+        ("%0 = constant [1.0, 2.0] : float32 (3,)", "elements for"),
+        ("%0 = input : float32 (3,) !", "a word"),
+        ("%0 = input float32", "':'"),
+        ("", "a graph"),
+    ],
+)
 def test_what_cannot_be_read_is_named_with_its_line(text, message):
     with pytest.raises(sg.SymgradError, match=f"(?s){message}") as error:
         sg.parse_graph(text)

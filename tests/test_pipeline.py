@@ -61,7 +61,10 @@ def test_debug_three_shows_sizes_and_times(graph, capfd):
     with sg.config(debug=3):
         sg.function([x], y, backend="cpu")
     shown = capfd.readouterr().err.splitlines()
-    line = {word: next(s for s in shown if word in s) for word in ("inline_blocks", "simplify ", "masks_of_results")}
+    line = {
+        word: next(s for s in shown if word in s)
+        for word in ("inline_blocks", "simplify ", "masks_of_results")
+    }
     assert "unchanged" in line["inline_blocks"] and " ms" in line["inline_blocks"]
     before, after = (int(w) for w in line["simplify "].split() if w.isdigit())
     assert after < before
@@ -88,12 +91,22 @@ def test_dump_writes_numbered_stages_that_read_back(graph, tmp_path):
     x, y = graph
     with sg.config(dump=str(tmp_path)):
         sg.function([x], y, backend="cpu")
-    folder, = tmp_path.iterdir()
+    (folder,) = tmp_path.iterdir()
     files = sorted(f.name for f in folder.iterdir())
-    assert files == ["00_written.txt", "01_inline_blocks.txt", "02_simplify.txt", "03_masks_of_results.txt", "04_plan.txt", "05_kernels.py"]
-    written, = sg.parse_graph((folder / "00_written.txt").read_text(), {"x": x})
+    assert files == [
+        "00_written.txt",
+        "01_inline_blocks.txt",
+        "02_simplify.txt",
+        "03_masks_of_results.txt",
+        "04_plan.txt",
+        "05_kernels.py",
+    ]
+    (written,) = sg.parse_graph((folder / "00_written.txt").read_text(), {"x": x})
     assert written is y
-    assert "def kernel" in (folder / "05_kernels.py").read_text() or "def k" in (folder / "05_kernels.py").read_text()
+    assert (
+        "def kernel" in (folder / "05_kernels.py").read_text()
+        or "def k" in (folder / "05_kernels.py").read_text()
+    )
 
 
 def test_dump_of_unknown_sizes_has_no_kernels_yet(tmp_path):
@@ -164,7 +177,9 @@ def test_a_pass_that_changes_a_type_is_stopped(graph):
         return list(outputs)[1:]
 
     with sg.config(check=True):
-        with pytest.raises(sg.CompileError, match="(?s)after widen.*changed_type: output 0 was float32 \\(3,\\), is float64"):
+        with pytest.raises(
+            sg.CompileError, match="(?s)after widen.*changed_type: output 0 was float32 \\(3,\\), is float64"
+        ):
             step(widen, [x + 1])
         with pytest.raises(sg.CompileError, match="lost_output"):
             step(forget, [x + 1, x])

@@ -1,4 +1,6 @@
-"""Every rewrite rule proves itself: both sides have the same value, the right one is nearer the end, and the driver finds it."""
+"""Every rewrite rule proves itself: both sides have the same value, the right one is nearer the end, and
+the driver finds it.
+"""
 
 from __future__ import annotations
 
@@ -20,13 +22,19 @@ from symgrad.ops.row import ROWS, Row
 from symgrad.rewrite import books, pattern
 from symgrad.rewrite.engine import rewrite, table_of_hits
 from symgrad.rewrite.measure import goes_down, measure
-from symgrad.rewrite.pattern import RuleBook, anything, build, op, when
+from symgrad.rewrite.pattern import anything, build, op
+from symgrad.rewrite.rule import RuleBook, when
 from symgrad.testing.random_graphs import random_graph
 
 RULES = list(books.every_rule())
 FLOATS, INTEGERS = ["float32", "float64"], ["int8", "int32", "uint8"]
 SPECIAL = [0.0, -0.0, 1.0, -1.0, 0.5, -2.5, 3e38, -3e38, 1e-40, np.inf, -np.inf, np.nan]
-SHAPES = {"equal": [(40, 6)] * 5, "broadcast": [(3, 4), (4,), (3, 1), (), (1, 4)], "scalar": [()] * 5, "empty": [(0, 3)] * 5}
+SHAPES = {
+    "equal": [(40, 6)] * 5,
+    "broadcast": [(3, 4), (4,), (3, 1), (), (1, 4)],
+    "scalar": [()] * 5,
+    "empty": [(0, 3)] * 5,
+}
 CONSTANTS = {"f": [2.0, 0.5, -3.0, 4.0], "i": [2, 3, 1], "u": [2, 3, 1], "b": [True]}
 
 
@@ -133,7 +141,9 @@ def test_rule_keeps_the_value(rule, rng):
         a, b = values_of([left, right], inputs, [fill(x, rng, rule) for x in inputs])
         if rule.claims_word("rounding") and a.dtype.kind == "f":
             scale = np.abs(a[np.isfinite(a)]).max(initial=1.0)
-            np.testing.assert_allclose(a, b, rtol=16 * np.finfo(a.dtype).eps, atol=16 * np.finfo(a.dtype).eps * scale)
+            np.testing.assert_allclose(
+                a, b, rtol=16 * np.finfo(a.dtype).eps, atol=16 * np.finfo(a.dtype).eps * scale
+            )
         else:
             same_bits(a, b, signed=not rule.claims_word("zero sign"))
         tried += 1
@@ -165,8 +175,14 @@ def twin(node, inputs, arrays):
         if n in new:
             continue
         attrs = {k: "float64" if v == "float32" else v for k, v in n.attrs.items()}
-        new[n] = constant(n.payload, "float64") if n.op.name == "constant" else make(n.op, [new[x] for x in n.inputs], **attrs)
-    return Reference(list(wide.values()), [new[node]])([a.astype("float64") if a.dtype == np.float32 else a for a in arrays])[0]
+        new[n] = (
+            constant(n.payload, "float64")
+            if n.op.name == "constant"
+            else make(n.op, [new[x] for x in n.inputs], **attrs)
+        )
+    return Reference(list(wide.values()), [new[node]])(
+        [a.astype("float64") if a.dtype == np.float32 else a for a in arrays]
+    )[0]
 
 
 @pytest.mark.parametrize("rule", books.unsafe.rules, ids=str)
@@ -183,7 +199,9 @@ def test_unsafe_rule_holds_for_ordinary_numbers(rule, rng):
 def test_rule_brings_the_end_nearer(rule):
     for left, right, inputs in applied(rule):
         for weight in (1, 7, 1000):
-            assert goes_down(left, right, dict.fromkeys(inputs, weight)), f"{measure(left)} to {measure(right)} for {left._type}"
+            assert goes_down(left, right, dict.fromkeys(inputs, weight)), (
+                f"{measure(left)} to {measure(right)} for {left._type}"
+            )
 
 
 @pytest.mark.parametrize("rule", RULES, ids=str)
@@ -192,7 +210,7 @@ def test_driver_applies_the_rule_until_it_no_longer_fits(rule):
     alone.rules.append(rule)
     left = next(left for left, right, _ in applied(rule) if right is not left)
     hits = Counter()
-    result, = rewrite([left], [alone], hits)
+    (result,) = rewrite([left], [alone], hits)
     assert hits[rule] >= 1 and f"{rule}" in table_of_hits(hits)
     assert all(rule.apply(n) in (None, n) for n in order([result]) if rule.looks_at(n.op))
 
@@ -240,7 +258,7 @@ def test_binary_cross_entropy_of_a_sigmoid_is_stable():
 def test_softmax_written_out_is_softmax():
     x = T.tensor("x", (3, 5))
     e = T.exp(x - T.max(x, axis=1, keepdims=True))
-    y, = simplified(T.log(e / T.sum(e, axis=1, keepdims=True)))
+    (y,) = simplified(T.log(e / T.sum(e, axis=1, keepdims=True)))
     assert names(y) == {"log_softmax": 1}
 
 
@@ -258,7 +276,7 @@ def test_what_only_grad_looks_at_disappears():
 
 
 def test_sum_of_ones_is_a_constant():
-    y, = simplified(T.sum(T.ones((3, 4))))
+    (y,) = simplified(T.sum(T.ones((3, 4))))
     assert y.op.name == "constant" and y.payload == 12
 
 
@@ -280,13 +298,15 @@ def test_shapes_known_only_at_the_call_keep_their_checks():
 def test_large_results_are_not_folded():
     column = T.constant(np.arange(100, dtype="f").reshape(100, 1))
     row = T.constant(np.arange(101, dtype="f"))
-    y, = simplified(column + row)
+    (y,) = simplified(column + row)
     assert y.op.name == "add"
 
 
 def test_what_fails_when_folded_is_left_to_the_run():
-    y, = simplified(make(ROWS["reshape"], [make(ROWS["power"], [T.constant(2), T.constant(-1)])], shape=(1,)) * 3)
-    assert "power" in names(y)          # NumPy has no negative integer powers
+    (y,) = simplified(
+        make(ROWS["reshape"], [make(ROWS["power"], [T.constant(2), T.constant(-1)])], shape=(1,)) * 3
+    )
+    assert "power" in names(y)  # NumPy has no negative integer powers
 
 
 def test_zero_times_anything_stays():
@@ -307,7 +327,7 @@ def test_lines_and_labels_survive():
     with sg.scope("block1"):
         y = T.log(T.sigmoid(x) * 1)
     y.name = "score"
-    new, = simplified(y)
+    (new,) = simplified(y)
     assert new.op.name == "logsigmoid"
     assert new.where == y.where and new.name == "score" and "block1" in new.notes.scopes
 
@@ -343,8 +363,16 @@ def test_rules_that_grow_without_end_are_reported():
         rewrite([T.exp(T.tensor("a", (2,)))], [book])
 
 
-@pytest.mark.parametrize("step", [lambda y, x: y + x, lambda y, x: T.tanh(y) * 1.01 + 0.1, lambda y, x: -(y * 1) + 0,
-                                  lambda y, x: T.broadcast_to(T.reshape(y, (1, 4)), (3, 4))[0] * x], ids=["sum", "tanh", "signs", "movement"])
+@pytest.mark.parametrize(
+    "step",
+    [
+        lambda y, x: y + x,
+        lambda y, x: T.tanh(y) * 1.01 + 0.1,
+        lambda y, x: -(y * 1) + 0,
+        lambda y, x: T.broadcast_to(T.reshape(y, (1, 4)), (3, 4))[0] * x,
+    ],
+    ids=["sum", "tanh", "signs", "movement"],
+)
 def test_time_grows_with_the_number_of_nodes(step):
     def seconds(n):
         x = T.tensor("x", (4,))
@@ -354,6 +382,7 @@ def test_time_grows_with_the_number_of_nodes(step):
         start = time.process_time()
         books.simplify([y])
         return time.process_time() - start
+
     seconds(100)
     short, long = seconds(500), seconds(4000)
     assert long < 8 * 3 * short + 0.5
@@ -394,14 +423,16 @@ def test_random_gradients_keep_their_values():
         want = Reference(graph.inputs, grads)(graph.arrays)
         got = Reference(graph.inputs, rewrite(grads, books.SAFE, hits))(graph.arrays)
         for a, b in zip(got, want):
-            np.testing.assert_allclose(a, b, rtol=1e-7, atol=1e-7 * np.abs(b[np.isfinite(b)]).max(initial=1), err_msg=f"{graph}")
+            np.testing.assert_allclose(
+                a, b, rtol=1e-7, atol=1e-7 * np.abs(b[np.isfinite(b)]).max(initial=1), err_msg=f"{graph}"
+            )
     assert sum(hits.values()) > 100
 
 
 def test_gradients_of_slices_are_put_side_by_side():
     x = T.tensor("x", (3, 8))
     a, b, c, d = T.split(x, 4, axis=1)
-    g, = simplified(*inline_blocks([sg.grad(T.sum(T.sigmoid(a) * T.tanh(c) + b * d), x)]))
+    (g,) = simplified(*inline_blocks([sg.grad(T.sum(T.sigmoid(a) * T.tanh(c) + b * d), x)]))
     assert g.op.name == "concatenate" and len(g.inputs) == 4
     assert not {"index_set", "add", "pad"} & set(names(g))
 
@@ -436,22 +467,76 @@ def _axis(v, rng):
 def _slice(v, rng):
     axis = _axis(v, rng)
     step = int(rng.choice([1, 1, 2, -1]))
-    return v[(slice(None),) * axis + (slice(None, None, step) if rng.random() < 0.5 else slice(0, max(1, v.dims[axis] - 1)),)]
+    return v[
+        (slice(None),) * axis
+        + (slice(None, None, step) if rng.random() < 0.5 else slice(0, max(1, v.dims[axis] - 1)),)
+    ]
 
 
-ONE = [T.negative, T.absolute, T.relu, T.tanh, T.square, T.floor, T.sign, T.positive, T.sigmoid, lambda v: T.log(_positive(v)), lambda v: v ** 2,
-       lambda v: v ** 3, lambda v: _positive(v) ** 0.5, lambda v: _positive(v) ** -1, lambda v: v * 1, lambda v: v + 0, lambda v: 0 - v, lambda v: v * -1,
-       lambda v: v * 0.25, lambda v: v / 4, lambda v: v / 3, lambda v: 1 - T.sigmoid(v), lambda v: T.log(1 + _positive(v)), lambda v: sg.grad_scale(v, 2),
-       lambda v: T.cast(T.cast(v > 0, "int32"), v.dtype), lambda v: T.where(T.logical_not(v > 0), v, -v), lambda v: T.where(v > 1, v, v),
-       lambda v: T.cast(~(v > 0) | (v > 0), v.dtype), lambda v: T.exp(-T.square(v))]
-TWO = [T.add, T.subtract, T.multiply, T.maximum, T.minimum, lambda a, b: a / _positive(b), lambda a, b: T.where(a > b, a, b),
-       lambda a, b: a * (b > 0), lambda a, b: a * (b > 0) * (a > 0), lambda a, b: (a / T.sigmoid(b)) * T.sigmoid(b), lambda a, b: T.where(a > b, T.where(a > b, a, b), b)]
-MOVE = [lambda v, r: T.sum(v, axis=_axis(v, r), keepdims=bool(r.integers(2))), lambda v, r: T.sum(v), lambda v, r: T.max(v, axis=_axis(v, r), keepdims=True),
-        lambda v, r: T.transpose(v), lambda v, r: T.reshape(v, (-1,)), lambda v, r: T.expand_dims(v, 0), lambda v, r: T.squeeze(v),
-        lambda v, r: T.broadcast_to(v, (2, *v.dims)), _slice, lambda v, r: T.concatenate([v, v * 0 + 1], axis=_axis(v, r)), lambda v, r: T.flip(v),
-        lambda v, r: T.broadcast_to(T.sum(v, axis=_axis(v, r), keepdims=True), v.dims), lambda v, r: T.reshape(v, tuple(reversed(v.dims))),
-        lambda v, r: T.softmax(v, axis=_axis(v, r)), lambda v, r: T.log(T.softmax(v, axis=_axis(v, r))), lambda v, r: T.ones_like(v) * 2,
-        lambda v, r: T.set_subtensor(T.zeros_like(v)[:1], v[:1]), lambda v, r: T.pad(v, ((1, 0),) * v.ndim)]
+ONE = [
+    T.negative,
+    T.absolute,
+    T.relu,
+    T.tanh,
+    T.square,
+    T.floor,
+    T.sign,
+    T.positive,
+    T.sigmoid,
+    lambda v: T.log(_positive(v)),
+    lambda v: v**2,
+    lambda v: v**3,
+    lambda v: _positive(v) ** 0.5,
+    lambda v: _positive(v) ** -1,
+    lambda v: v * 1,
+    lambda v: v + 0,
+    lambda v: 0 - v,
+    lambda v: v * -1,
+    lambda v: v * 0.25,
+    lambda v: v / 4,
+    lambda v: v / 3,
+    lambda v: 1 - T.sigmoid(v),
+    lambda v: T.log(1 + _positive(v)),
+    lambda v: sg.grad_scale(v, 2),
+    lambda v: T.cast(T.cast(v > 0, "int32"), v.dtype),
+    lambda v: T.where(T.logical_not(v > 0), v, -v),
+    lambda v: T.where(v > 1, v, v),
+    lambda v: T.cast(~(v > 0) | (v > 0), v.dtype),
+    lambda v: T.exp(-T.square(v)),
+]
+TWO = [
+    T.add,
+    T.subtract,
+    T.multiply,
+    T.maximum,
+    T.minimum,
+    lambda a, b: a / _positive(b),
+    lambda a, b: T.where(a > b, a, b),
+    lambda a, b: a * (b > 0),
+    lambda a, b: a * (b > 0) * (a > 0),
+    lambda a, b: (a / T.sigmoid(b)) * T.sigmoid(b),
+    lambda a, b: T.where(a > b, T.where(a > b, a, b), b),
+]
+MOVE = [
+    lambda v, r: T.sum(v, axis=_axis(v, r), keepdims=bool(r.integers(2))),
+    lambda v, r: T.sum(v),
+    lambda v, r: T.max(v, axis=_axis(v, r), keepdims=True),
+    lambda v, r: T.transpose(v),
+    lambda v, r: T.reshape(v, (-1,)),
+    lambda v, r: T.expand_dims(v, 0),
+    lambda v, r: T.squeeze(v),
+    lambda v, r: T.broadcast_to(v, (2, *v.dims)),
+    _slice,
+    lambda v, r: T.concatenate([v, v * 0 + 1], axis=_axis(v, r)),
+    lambda v, r: T.flip(v),
+    lambda v, r: T.broadcast_to(T.sum(v, axis=_axis(v, r), keepdims=True), v.dims),
+    lambda v, r: T.reshape(v, tuple(reversed(v.dims))),
+    lambda v, r: T.softmax(v, axis=_axis(v, r)),
+    lambda v, r: T.log(T.softmax(v, axis=_axis(v, r))),
+    lambda v, r: T.ones_like(v) * 2,
+    lambda v, r: T.set_subtensor(T.zeros_like(v)[:1], v[:1]),
+    lambda v, r: T.pad(v, ((1, 0),) * v.ndim),
+]
 
 
 def expression(rng):
@@ -479,7 +564,9 @@ def agree(inputs, outputs, arrays, hits, what):
     new = rewrite(outputs, books.SAFE, hits)
     for a, b, y in zip(Reference(inputs, new)(arrays), Reference(inputs, outputs)(arrays), outputs):
         scale = np.abs(b[np.isfinite(b)]).max(initial=1)
-        np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-11 * scale, err_msg=f"{what}\n{sg.graph_text(y)}\n{table_of_hits(hits)}")
+        np.testing.assert_allclose(
+            a, b, rtol=1e-9, atol=1e-11 * scale, err_msg=f"{what}\n{sg.graph_text(y)}\n{table_of_hits(hits)}"
+        )
 
 
 def test_rules_work_together(rng):
@@ -505,10 +592,23 @@ def test_rules_work_together_on_gradients(rng):
 def test_outputs_that_become_leaves_are_still_the_callers_own():
     x, n = T.tensor("x", (3,)), T.tensor("n", (2,), "int64")
     w = sg.shared(np.ones(3, "f"), "w")
-    f = sg.function([x, n], [x * 1, x * 1, -(-w), n * 0, T.ones((2, 2)) * 3, T.reshape(x * 1, (3, 1)), T.sum(T.ones((4,)))])
+    f = sg.function(
+        [x, n],
+        [
+            x * 1,
+            x * 1,
+            T.negative(-w),
+            n * 0,
+            T.ones((2, 2)) * 3,
+            T.reshape(x * 1, (3, 1)),
+            T.sum(T.ones((4,))),
+        ],
+    )
     value, whole = np.arange(3, dtype="f"), np.array([5, 7])
     a, b, c, d, e, r, s = f(value, whole)
-    for got, want in zip((a, b, c, d, e, r, s), (value, value, np.ones(3), [0, 0], np.full((2, 2), 3), value[:, None], 4)):
+    for got, want in zip(
+        (a, b, c, d, e, r, s), (value, value, np.ones(3), [0, 0], np.full((2, 2), 3), value[:, None], 4)
+    ):
         np.testing.assert_array_equal(got, want)
     a += 1
     c += 1
@@ -520,6 +620,10 @@ def test_rewritten_graphs_run_on_the_cpu_as_written_ones_on_the_reference(rng):
     inputs = [x for xs, _ in chosen for x in xs]
     outputs = [y for _, ys in chosen for y in ys]
     arrays = [rng.uniform(-2, 2, x.dims) for x in inputs]
-    made = [sg.function(inputs, outputs, backend=name, on_unused_input="ignore") for name in ("cpu", "reference")]
+    made = [
+        sg.function(inputs, outputs, backend=name, on_unused_input="ignore") for name in ("cpu", "reference")
+    ]
     for a, b, y in zip(*(f(*arrays) for f in made), outputs):
-        np.testing.assert_allclose(a, b, rtol=1e-8, atol=1e-10 * np.abs(b[np.isfinite(b)]).max(initial=1), err_msg=sg.graph_text(y))
+        np.testing.assert_allclose(
+            a, b, rtol=1e-8, atol=1e-10 * np.abs(b[np.isfinite(b)]).max(initial=1), err_msg=sg.graph_text(y)
+        )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -18,9 +18,17 @@ from .shared import Shared
 from .show import number
 from .types import TupleType, Type
 
-TOKEN = re.compile(r"""\s*(?:(?P<comment>\#.*)|(?P<bytes>base64"[^"]*")|(?P<string>"(?:\\.|[^"\\])*")|(?P<node>%\d+)|(?P<unknown>\?\d+)|(?P<block>@[\w.]+)
-                       |(?P<number>(?:\d+\.?\d*(?:[eE][+-]?\d+)?))|(?P<name>\w+)|(?P<mark>[-+*(),=:\[\]{}]))""", re.VERBOSE)
-FUNCTIONS: dict[str, Callable[..., Any]] = {"max": poly.maximum, "min": poly.minimum, "floordiv": poly.floordiv, "mod": poly.mod}
+TOKEN = re.compile(
+    r"""\s*(?:(?P<comment>\#.*)|(?P<bytes>base64"[^"]*")|(?P<string>"(?:\\.|[^"\\])*")|(?P<node>%\d+)|(?P<unknown>\?\d+)|(?P<block>@[\w.]+)
+                       |(?P<number>(?:\d+\.?\d*(?:[eE][+-]?\d+)?))|(?P<name>\w+)|(?P<mark>[-+*(),=:\[\]{}]))""",
+    re.VERBOSE,
+)
+FUNCTIONS: dict[str, Callable[..., Any]] = {
+    "max": poly.maximum,
+    "min": poly.minimum,
+    "floordiv": poly.floordiv,
+    "mod": poly.mod,
+}
 WORDS = {"True": True, "False": False, "None": None, "nan": float("nan"), "inf": float("inf")}
 
 
@@ -38,7 +46,11 @@ class Reader:
     """Reads line by line; nodes and blocks by name."""
 
     def __init__(self, text: str, ops: Mapping[str, Op], given: dict[str, Node]):
-        self.todo = [(k + 1, line) for k, line in enumerate(text.split("\n")) if line.strip() and not line.strip().startswith("#")]
+        self.todo = [
+            (k + 1, line)
+            for k, line in enumerate(text.split("\n"))
+            if line.strip() and not line.strip().startswith("#")
+        ]
         self.ops, self.given = ops, given
         self.nodes: dict[str, Node] = {}
         self.bodies: dict[str, Body] = {}
@@ -95,7 +107,13 @@ class Reader:
         self.expect("=")
         kind = self.take("name")
         if kind in ("input", "shared", "constant"):
-            data = self.tokens.pop(0) if self.tokens and self.tokens[0][0] == "bytes" else self.numbers() if kind != "input" else None
+            data = (
+                self.tokens.pop(0)
+                if self.tokens and self.tokens[0][0] == "bytes"
+                else self.numbers()
+                if kind != "input"
+                else None
+            )
             self.expect(":")
             node = self.leaf(kind, label, self.type(), data)
         else:
@@ -136,7 +154,11 @@ class Reader:
         if kind == "input":
             return new_input(type_, label)
         if data is None:
-            self.fail(f"a value for shared variable {label or ''}".strip(), "the text has none", "given={label: shared}, or graph_text(..., values=True)")
+            self.fail(
+                f"a value for shared variable {label or ''}".strip(),
+                "the text has none",
+                "given={label: shared}, or graph_text(..., values=True)",
+            )
         return Shared(self.array(type_, data), label)
 
     def array(self, type_: Type, data: Any) -> np.ndarray:
@@ -195,7 +217,11 @@ class Reader:
         """A number, a size, a string, None, or a tuple or dict of these."""
         total = self.product()
         while self.tokens and self.tokens[0][1] in ("+", "-"):
-            total = total + self.product() if self.accept("+") else total - self.product(after_sign=self.accept("-"))
+            total = (
+                total + self.product()
+                if self.accept("+")
+                else total - self.product(after_sign=self.accept("-"))
+            )
         return total
 
     def product(self, after_sign: bool = False) -> Any:
@@ -280,19 +306,27 @@ class Reader:
             self.fail(f"a {kind}", repr(self.tokens[0][1]) if self.tokens else "the end of the line")
         return self.tokens.pop(0)[1]
 
-    def fail(self, wanted: str, found: str, attempt: str | None = None) -> Any:
+    def fail(self, wanted: str, found: str, attempt: str | None = None) -> NoReturn:
         number_, line = self.place
-        raise SymgradError(four_parts(f"{wanted} in the text of a graph", [found, line.strip()[:120]], f"line {number_} of the text", attempt))
+        raise SymgradError(
+            four_parts(
+                f"{wanted} in the text of a graph",
+                [found, line.strip()[:120]],
+                f"line {number_} of the text",
+                attempt,
+            )
+        )
 
 
-def tokens(line: str, fail: Callable[[str, str], Any]) -> list[tuple[str, str]]:
+def tokens(line: str, fail: Callable[[str, str], NoReturn]) -> list[tuple[str, str]]:
     """(kind, text) of each word of a line."""
     result, at = [], 0
     while at < len(line.rstrip()):
         found = TOKEN.match(line, at)
         if found is None:
-            fail("a word", repr(line[at:at + 20]))
-        result.append((found.lastgroup, found.group(found.lastgroup)))
+            fail("a word", repr(line[at : at + 20]))
+        kind = str(found.lastgroup)
+        result.append((kind, found.group(kind)))
         at = found.end()
     return result
 

@@ -25,8 +25,8 @@ from .node import CONSTANT, INPUT, ITEM, SHARED, Node
 from .types import TupleType
 from .walk import order
 
-LISTED = 16                 # elements of a constant that are written as numbers; more are written as bytes
-SHORT = 12                  # nodes that `repr` shows
+LISTED = 16  # elements of a constant that are written as numbers; more are written as bytes
+SHORT = 12  # nodes that `repr` shows
 RESERVED = {"max", "min", "floordiv", "mod", "value", "size", "True", "False", "None", "nan", "inf"}
 
 
@@ -35,7 +35,9 @@ def graph_text(outputs: Node | Sequence[Node], *, values: bool = False) -> str:
     roots = [outputs] if isinstance(outputs, Node) else list(outputs)
     writer = Writer(values)
     lines = writer.lines(roots)
-    returned = f"return {', '.join(writer.names[y] for y in roots)}" + ("" if isinstance(outputs, Node) else ",")
+    returned = f"return {', '.join(writer.names[y] for y in roots)}" + (
+        "" if isinstance(outputs, Node) else ","
+    )
     return "\n".join([*writer.blocks, *lines, returned]) + "\n"
 
 
@@ -91,7 +93,9 @@ class Writer:
         if isinstance(node.op, Call):
             return f"call @{self.block(node.op.body)}({', '.join(operands)})"
         name = "item" if node.op is ITEM else node.op.name
-        return f"{name}({', '.join([*operands, *(f'{k}={self.attribute(v)}' for k, v in node.attrs.items())])})"
+        return (
+            f"{name}({', '.join([*operands, *(f'{k}={self.attribute(v)}' for k, v in node.attrs.items())])})"
+        )
 
     def block(self, body: Body) -> str:
         """The name of a block; its text is written where it is first met."""
@@ -101,7 +105,12 @@ class Writer:
             inner = Writer(self.values, self)
             lines = inner.lines(body.outputs, body.inputs)
             spelled = lambda nodes: ", ".join(inner.names[n] for n in nodes)
-            text = [f"block @{self.bodies[body]}:", *lines, f"inputs {spelled(body.inputs)}", f"return {spelled(body.outputs)}"]
+            text = [
+                f"block @{self.bodies[body]}:",
+                *lines,
+                f"inputs {spelled(body.inputs)}",
+                f"return {spelled(body.outputs)}",
+            ]
             self.blocks.append("\n    ".join(text) + "\n")
         return self.bodies[body]
 
@@ -126,7 +135,9 @@ class Writer:
         """A size: terms in the order of their text, so that equal sizes are written alike."""
         if not isinstance(value, poly.Poly):
             return str(value)
-        terms = sorted((self._term(mono, c) for mono, c in value.terms.items()), key=lambda t: (t[1] == "", t))
+        terms = sorted(
+            (self._term(mono, c) for mono, c in value.terms.items()), key=lambda t: (t[1] == "", t)
+        )
         text = ""
         for sign, factors, number in terms:
             body = "*".join(filter(None, [number, factors]))
@@ -162,7 +173,7 @@ def line_of(node: Node) -> str:
         return ""
     file, number = node.notes.origin
     here = os.getcwd() + os.sep
-    return f"  # {file[len(here):] if file.startswith(here) else file}:{number}"
+    return f"  # {file[len(here) :] if file.startswith(here) else file}:{number}"
 
 
 def data_text(array: np.ndarray) -> str:

@@ -32,7 +32,11 @@ def two_of_a_kind(node: Node) -> str | None:
     """The same op on the same operands is another object, so that equal values are computed twice."""
     if is_leaf(node) or wrong_type(node) is not None:
         return None
-    return None if make(node.op, node.inputs, **node.attrs) is node else "the same op on the same operands is another node"
+    return (
+        None
+        if make(node.op, node.inputs, **node.attrs) is node
+        else "the same op on the same operands is another node"
+    )
 
 
 def mixed_dtypes(node: Node) -> str | None:
@@ -80,19 +84,35 @@ def block_left(node: Node) -> str | None:
     return "a block that was not opened" if is_call(node) else None
 
 
-CRIMES: tuple[Crime, ...] = (wrong_type, two_of_a_kind, mixed_dtypes, hidden_operand, results_read_as_one, changeable_constant, leaf_with_operands)
+CRIMES: tuple[Crime, ...] = (
+    wrong_type,
+    two_of_a_kind,
+    mixed_dtypes,
+    hidden_operand,
+    results_read_as_one,
+    changeable_constant,
+    leaf_with_operands,
+)
 
 
 def crimes(outputs: Iterable[Node], more: Sequence[Crime] = ()) -> list[str]:
     """What is illegal in the graph of these outputs, one line each: the crime, the node and its line."""
-    return [f"{crime.__name__}: {node.op.name}, made at {node.where}: {found}" for node in order(outputs) for crime in (*CRIMES, *more)
-            if (found := crime(node)) is not None]
+    return [
+        f"{crime.__name__}: {node.op.name}, made at {node.where}: {found}"
+        for node in order(outputs)
+        for crime in (*CRIMES, *more)
+        if (found := crime(node)) is not None
+    ]
 
 
 def check(outputs: Sequence[Node], stage: str, more: Sequence[Crime] = ()) -> None:
     """Raises CompileError when the graph is not legal."""
     found = crimes(outputs, more)
-    found += [f"output_with_several_results: output {k}, {y.op.name}" for k, y in enumerate(outputs) if isinstance(y._type, TupleType)]
+    found += [
+        f"output_with_several_results: output {k}, {y.op.name}"
+        for k, y in enumerate(outputs)
+        if isinstance(y._type, TupleType)
+    ]
     _raise(found, stage)
 
 
@@ -100,19 +120,34 @@ def check_same_types(before: Sequence[Node], after: Sequence[Node], stage: str) 
     """Raises CompileError when a pass gave an output another type."""
     if len(before) != len(after):
         return _raise([f"lost_output: {len(before)} outputs became {len(after)}"], stage)
-    _raise([f"changed_type: output {k} was {a._type}, is {b._type}" for k, (a, b) in enumerate(zip(before, after)) if not _same_type(a, b)], stage)
+    _raise(
+        [
+            f"changed_type: output {k} was {a._type}, is {b._type}"
+            for k, (a, b) in enumerate(zip(before, after))
+            if not _same_type(a, b)
+        ],
+        stage,
+    )
 
 
 def _same_type(a: Node, b: Node) -> bool:
     if a._type == b._type:
         return True
-    data_decides = any(v.kind == "value" for d in a.dims for v in poly.atoms(d))      # such sizes are rewritten like values
+    data_decides = any(
+        v.kind == "value" for d in a.dims for v in poly.atoms(d)
+    )  # such sizes are rewritten like values
     return data_decides and (a.dtype, a.ndim) == (b.dtype, b.ndim)
 
 
 def _raise(found: Sequence[str], stage: str) -> None:
     if found:
-        raise CompileError(four_parts(f"a legal graph after {stage}", found[:10], attempt="report this with sg.graph_text of the outputs"))
+        raise CompileError(
+            four_parts(
+                f"a legal graph after {stage}",
+                found[:10],
+                attempt="report this with sg.graph_text of the outputs",
+            )
+        )
 
 
 __all__ = ["CRIMES", "block_left", "check", "check_same_types", "crimes"]

@@ -11,22 +11,8 @@ from ..base import dtypes
 from ..graph.node import CONSTANT, Node, make, new_input
 from ..graph.types import Type
 from ..ops.row import ROWS
-from .pattern import (
-    ROUNDING,
-    ZERO_SIGN,
-    RuleBook,
-    anything,
-    attribute,
-    boolean,
-    constant,
-    examples,
-    except_at,
-    floating,
-    integer,
-    op,
-    uniform,
-    when,
-)
+from .pattern import anything, attribute, boolean, constant, floating, integer, op, uniform
+from .rule import ROUNDING, ZERO_SIGN, RuleBook, examples, except_at, when
 
 x, y, z = anything("x"), anything("y"), anything("z")
 f, n, b, b2 = floating("f"), integer("n"), boolean("b"), boolean("b2")
@@ -35,8 +21,19 @@ a, a2, s = attribute("a"), attribute("a2"), attribute("s")
 maximum, minimum, relu, absolute = op("maximum"), op("minimum"), op("relu"), op("absolute")
 floor, ceil, trunc, rint, sign = op("floor"), op("ceil"), op("trunc"), op("rint"), op("sign")
 sqrt, rsqrt, square, reciprocal = op("sqrt"), op("rsqrt"), op("square"), op("reciprocal")
-where, cast, equal, not_equal = op("where"), op("cast"), op("equal"), op("not_equal")
-logical_and, logical_or, logical_xor, logical_not = op("logical_and"), op("logical_or"), op("logical_xor"), op("logical_not")
+negative, where, cast, equal, not_equal = (
+    op("negative"),
+    op("where"),
+    op("cast"),
+    op("equal"),
+    op("not_equal"),
+)
+logical_and, logical_or, logical_xor, logical_not = (
+    op("logical_and"),
+    op("logical_or"),
+    op("logical_xor"),
+    op("logical_not"),
+)
 less, less_equal, greater, greater_equal = op("less"), op("less_equal"), op("greater"), op("greater_equal")
 sum_ = op("sum")
 
@@ -65,6 +62,7 @@ def is_finite(node: Node) -> bool:
     return not dtypes.is_float(node.dtype)
 
 
+# fmt: off
 algebra = RuleBook("algebra", [
     # neutral elements
     (x * 1,                             x),
@@ -74,7 +72,7 @@ algebra = RuleBook("algebra", [
     (0 - x,                             -x, ZERO_SIGN),
     (x * 0,                             0, when(lambda x: is_finite(x)), ZERO_SIGN, "not for floats: 0 * NaN is NaN"),
     # signs go outwards, and into constants
-    (-(-x),                             x),
+    (negative(-x),                      x),
     (x * -1,                            -x),
     (f / -1,                            -f),
     ((-x) * c,                          x * (-c)),
@@ -172,6 +170,7 @@ algebra = RuleBook("algebra", [
     (op("grad_scale")(x, ...),          x, examples({"attributes": {"scale": -1.0}})),
     (op("positive")(x),                 x),
 ])
+# fmt: on
 
 
 def holds(small: str, large: str) -> bool:
@@ -184,8 +183,14 @@ def holds(small: str, large: str) -> bool:
 
 
 def _cast_samples() -> list[Node]:
-    chains = [("float32", "float64", "float32"), ("bool", "float32", "int64"), ("int8", "float32", "float64"), ("uint8", "int32", "bool"),
-              ("int32", "int64", "float32"), ("float32", "float64", "bool")]
+    chains = [
+        ("float32", "float64", "float32"),
+        ("bool", "float32", "int64"),
+        ("int8", "float32", "float64"),
+        ("uint8", "int32", "bool"),
+        ("int32", "int64", "float32"),
+        ("float32", "float64", "bool"),
+    ]
     casts = []
     for first, second, third in chains:
         node = new_input(Type(first, (3, 4)))

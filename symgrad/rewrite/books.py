@@ -12,7 +12,7 @@ from .algebra import algebra
 from .constants import constants
 from .engine import rewrite, table_of_hits
 from .parts import parts
-from .pattern import Rule, RuleBook
+from .rule import Rule, RuleBook
 from .shapes import shapes
 from .stable import stable
 from .unsafe import unsafe

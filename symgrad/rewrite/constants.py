@@ -12,9 +12,9 @@ from ..base.poly import Poly
 from ..graph.node import CONSTANT, Node, Op, constant, make, new_input
 from ..graph.types import TupleType, Type
 from ..ops.row import ROWS, Row
-from .pattern import RuleBook
+from .rule import RuleBook
 
-SMALL = 4096            # elements a folded constant may always have; a larger one must not be larger than what it is made of
+SMALL = 4096  # elements a folded constant may always have; a larger one must not be larger than what it is made of
 KEPT = {"broadcast_to"}  # a repeated value is printed as a literal, a folded one would be read from memory
 
 constants = RuleBook("constants")
@@ -35,10 +35,19 @@ def is_static(value: Any) -> bool:
 
 def _samples() -> list[Node]:
     numbers = constant(np.array([[1.5, -2.0], [0.25, np.nan]], "float32"))
-    return [make(ROWS["exp"], [numbers]), make(ROWS["add"], [numbers, constant(2.0, "float32")]),
-            make(ROWS["sum"], [numbers], axis=(1,), keepdims=False), make(ROWS["log"], [constant(-1.0, "float64")]),
-            make(ROWS["concatenate"], [make(ROWS["broadcast_to"], [constant(0.0, "float32")], shape=(3, 2)), numbers], axis=0),
-            make(ROWS["floor_divide"], [constant(7, "int32"), constant(0, "int32")]), make(ROWS["transpose"], [numbers], axes=(1, 0))]
+    return [
+        make(ROWS["exp"], [numbers]),
+        make(ROWS["add"], [numbers, constant(2.0, "float32")]),
+        make(ROWS["sum"], [numbers], axis=(1,), keepdims=False),
+        make(ROWS["log"], [constant(-1.0, "float64")]),
+        make(
+            ROWS["concatenate"],
+            [make(ROWS["broadcast_to"], [constant(0.0, "float32")], shape=(3, 2)), numbers],
+            axis=0,
+        ),
+        make(ROWS["floor_divide"], [constant(7, "int32"), constant(0, "int32")]),
+        make(ROWS["transpose"], [numbers], axes=(1, 0)),
+    ]
 
 
 @constants.law(_is_row, samples=_samples)
@@ -50,15 +59,17 @@ def fold(node: Node) -> Node | None:
         return None
     repeats = any(x.op is not CONSTANT for x in node.inputs)
     if repeats and (len(node.inputs) == 1 or getattr(node.op, "elementwise", False)):
-        return None             # stays one value: see shapes.py
+        return None  # stays one value: see shapes.py
     given = [known_array(x) for x in node.inputs]
-    if any(v is None for v in given) or node._type.size > max(SMALL, sum(x.payload.size for x in node.inputs if x.op is CONSTANT)):
+    if any(v is None for v in given) or node._type.size > max(
+        SMALL, sum(x.payload.size for x in node.inputs if x.op is CONSTANT)
+    ):
         return None
     try:
         with np.errstate(all="ignore"):
             value = np.asarray(node.op.numpy(*given, **node.attrs))  # type: ignore[attr-defined]
     except (ArithmeticError, IndexError, ValueError, SymgradError):
-        return None             # what is wrong with it is told when it runs, at the user's line
+        return None  # what is wrong with it is told when it runs, at the user's line
     if value.shape != node.dims:
         return None
     return constant(value, node.dtype)

@@ -1,7 +1,8 @@
-"""The driver: rules to a fixed point, inputs before users, each node once. Nothing is recursive and nothing is visited again.
+"""The driver: rules to a fixed point, inputs before users, each node once. Nothing is recursive and
+nothing is visited again.
 
-Every rule makes its node lighter, or moves negations and broadcasts outwards (`measure`), so there is an end; a pair of rules
-that undo each other is reported instead of looping.
+Every rule makes its node lighter, or moves negations and broadcasts outwards (`measure`), so there is an
+end; a pair of rules that undo each other is reported instead of looping.
 """
 
 from __future__ import annotations
@@ -15,9 +16,9 @@ from ..base.errors import CompileError, four_parts
 from ..graph.node import ITEM, Node, Op, is_leaf, make
 from ..graph.types import TupleType
 from ..graph.walk import consumers, copy_notes, order, resized
-from .pattern import Rule, RuleBook
+from .rule import Rule, RuleBook
 
-HITS_PER_NODE = 20          # for one rule; far above what lawful rules need
+HITS_PER_NODE = 20  # for one rule; far above what lawful rules need
 
 
 class Rewriter:
@@ -28,7 +29,7 @@ class Rewriter:
         self.by_op: dict[Op, list[Rule]] = {}
         self.hits: Counter[Rule] = Counter()
         self.done: dict[Node, Node] = {}
-        self.next: dict[Node, Node] = {}        # what a node has been replaced by, before that is simplified itself
+        self.next: dict[Node, Node] = {}  # what a node has been replaced by, before that is simplified itself
         self.read: dict[Node, int] = {}
         self.noted: set[Node] = set()
         self.newest = self.limit = 0
@@ -116,17 +117,27 @@ class Rewriter:
     def _count(self, rule: Rule, node: Node, new: Node) -> None:
         self.hits[rule] += 1
         if config.debug >= 6:
-            print(f"[symgrad] {rule.where:<18} {rule}: {node.op.name} {node._type} -> {new.op.name}  # {node.where}", file=sys.stderr)
+            print(
+                f"[symgrad] {rule.where:<18} {rule}: {node.op.name} {node._type} -> {new.op.name}  # {node.where}",
+                file=sys.stderr,
+            )
         if self.hits[rule] > self.limit:
             raise self._endless()
 
     def _endless(self) -> CompileError:
         often = [f"{rule.where} {rule}, {n} times" for rule, n in self.hits.most_common(4)]
-        return CompileError(four_parts("rewriting that comes to an end", ["rules that undo each other; the busiest are:", *often],
-                                       attempt="report this with sg.graph_text of the outputs"))
+        return CompileError(
+            four_parts(
+                "rewriting that comes to an end",
+                ["rules that undo each other; the busiest are:", *often],
+                attempt="report this with sg.graph_text of the outputs",
+            )
+        )
 
 
-def rewrite(outputs: Sequence[Node], books: Sequence[RuleBook], hits: Counter[Rule] | None = None) -> list[Node]:
+def rewrite(
+    outputs: Sequence[Node], books: Sequence[RuleBook], hits: Counter[Rule] | None = None
+) -> list[Node]:
     """Equal outputs that no rule of the books applies to. `hits`, when given, is told how often each rule fired."""
     run = Rewriter(books)
     result = run(outputs)

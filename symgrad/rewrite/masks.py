@@ -1,4 +1,6 @@
-"""Conditions on what a ReLU reads become conditions on what it gives, so that only its result is kept for the way back."""
+"""Conditions on what a ReLU reads become conditions on what it gives, so that only its result is kept for
+the way back.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
-"""Arrays put together from parts. The gradient of a slice writes it into zeros, and those of all slices are added up; written
-next to each other instead, they are one pass over memory."""
+"""Arrays put together from parts. The gradient of a slice writes it into zeros, and those of all slices
+are added up; written next to each other instead, they are one pass over memory.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +12,10 @@ from ..graph.node import Node, constant, make, new_input
 from ..graph.types import Type
 from ..ops.row import ROWS
 from ..ops.shape import broadcast_to, full_item, reshape
-from .pattern import ZERO_SIGN, RuleBook, uniform
+from .pattern import uniform
+from .rule import ZERO_SIGN, RuleBook
 
-MOST = 32           # parts of one array: a kernel asks for each element which of them it lies in
+MOST = 32  # parts of one array: a kernel asks for each element which of them it lies in
 
 parts = RuleBook("parts")
 
@@ -32,9 +34,12 @@ def _put(row: str, x: Node, v: Node, *items: tuple) -> Node:
 
 def _put_samples() -> list[Node]:
     rows, columns = full_item(5), full_item(4)
-    return [_put("index_set", _zeros(5, 4), _fresh(2, 4), ("slice", 3, 1, 2), columns), _put("index_add", _zeros(5, 4), _fresh(5), rows, ("int", 3)),
-            _put("index_set", _zeros(5, 4), _fresh(2, 1, 3), ("slice", 0, 1, 2), ("new",), ("slice", 1, 1, 3)),
-            _put("index_set", _fresh(5, 4), _fresh(5, 4), rows, columns)]
+    return [
+        _put("index_set", _zeros(5, 4), _fresh(2, 4), ("slice", 3, 1, 2), columns),
+        _put("index_add", _zeros(5, 4), _fresh(5), rows, ("int", 3)),
+        _put("index_set", _zeros(5, 4), _fresh(2, 1, 3), ("slice", 0, 1, 2), ("new",), ("slice", 1, 1, 3)),
+        _put("index_set", _fresh(5, 4), _fresh(5, 4), rows, columns),
+    ]
 
 
 @parts.law("index_set", "index_add", samples=_put_samples, claims=[ZERO_SIGN])
@@ -54,7 +59,7 @@ def put_into_zeros(node: Node) -> Node | None:
         if item[0] == "slice" and not (isinstance(item[2], int) and item[2] == 1):
             return None
         if item[0] == "int" and not (isinstance(start, int) and isinstance(size, int) and 0 <= start < size):
-            return None         # whether it lies inside is only known when it runs
+            return None  # whether it lies inside is only known when it runs
         widths.append((start, size - start - length))
         inside.append(length)
     return ROWS["pad"](reshape(v, tuple(inside)), tuple(widths), 0.0)
@@ -97,7 +102,11 @@ def _sum_samples() -> list[Node]:
     add = lambda a, b: make(ROWS["add"], [a, b])
     first, last = pad(_fresh(2, 4), (0, 3), (0, 0)), pad(_fresh(1, 4), (4, 0), (0, 0))
     joined = make(ROWS["concatenate"], [_fresh(2, 4), _zeros(2, 4), _fresh(1, 4)], axis=0)
-    return [add(first, last), add(joined, pad(_fresh(2, 4), (2, 1), (0, 0))), add(pad(_fresh(0, 4), (2, 3), (0, 0)), first)]
+    return [
+        add(first, last),
+        add(joined, pad(_fresh(2, 4), (2, 1), (0, 0))),
+        add(pad(_fresh(0, 4), (2, 3), (0, 0)), first),
+    ]
 
 
 @parts.law("add", samples=_sum_samples, claims=[ZERO_SIGN])
@@ -116,7 +125,7 @@ def _joined(strips: Sequence[tuple[int, int, Node]], axis: int, like: Node) -> N
     pieces, at = [], 0
     for start, end, v in (*strips, (like.dims[axis], like.dims[axis], None)):
         if start > at:
-            dims = (*like.dims[:axis], start - at, *like.dims[axis + 1:])
+            dims = (*like.dims[:axis], start - at, *like.dims[axis + 1 :])
             pieces.append(make(broadcast_to, [constant(0, like.dtype)], shape=dims))
         if v is not None:
             pieces.append(v)

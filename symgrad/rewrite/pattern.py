@@ -1,12 +1,9 @@
-"""Rewrite rules, written in the arithmetic they rewrite.
+"""What nodes may look like, written in the arithmetic of nodes.
 
     pattern = variable | literal | op(pattern*, attribute*)         x * 1, log(softmax(x, axis=a))
-    rule    = (left, right, when(condition)?, claim*, "note"?)
-    law     = a function from a node to an equal, cheaper node, or None
 
-Pattern variables obey the operators of nodes. A rule matches by the op of its root; commuting operands are tried both ways.
-What a rule claims is tested for every rule: by default both sides are the same bits for every input, NaN and infinities
-included.
+Pattern variables obey the operators of nodes, so a rule (see rule.py) is written like the graphs it is about.
+Matching begins at the op of the root; the operands of commuting ops are tried in both orders.
 """
 
 from __future__ import annotations
@@ -14,15 +11,14 @@ from __future__ import annotations
 import inspect
 import itertools
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
-
-import numpy as np
 
 from .. import ops as _families  # noqa: F401  (fills the table of rows)
 from ..base import dtypes
-from ..graph.node import CONSTANT, Node, constant as constant_node, make
+from ..graph.node import CONSTANT, Node, make
+from ..graph.node import constant as constant_node
 from ..graph.types import broadcast_dims
 from ..ops.row import ROWS
 from ..ops.shape import broadcast_to
@@ -30,9 +26,22 @@ from ..ops.shape import broadcast_to
 Found = dict[str, Any]
 Match = Callable[[Node, Found], bool]
 
-COMMUTING = {"add", "multiply", "maximum", "minimum", "equal", "not_equal", "logical_and", "logical_or", "logical_xor",
-             "bitwise_and", "bitwise_or", "bitwise_xor", "logaddexp"}
-LARGEST_SCAN = 1 << 16      # elements of a constant that are compared to find out whether they are all the same
+COMMUTING = {
+    "add",
+    "multiply",
+    "maximum",
+    "minimum",
+    "equal",
+    "not_equal",
+    "logical_and",
+    "logical_or",
+    "logical_xor",
+    "bitwise_and",
+    "bitwise_or",
+    "bitwise_xor",
+    "logaddexp",
+}
+LARGEST_SCAN = 1 << 16  # elements of a constant that are compared to find out whether they are all the same
 
 
 # ------------------------------------------------------------------------------------------- patterns
@@ -42,6 +51,7 @@ class Pattern:
     def __init__(self) -> None:
         self.line = _writer()
 
+    # fmt: off
     def __add__(self, other: Any) -> Apply: return Apply("add", (self, other))
     def __radd__(self, other: Any) -> Apply: return Apply("add", (other, self))
     def __sub__(self, other: Any) -> Apply: return Apply("subtract", (self, other))
@@ -60,6 +70,7 @@ class Pattern:
     def __and__(self, other: Any) -> Apply: return Apply("bitwise_and", (self, other))
     def __or__(self, other: Any) -> Apply: return Apply("bitwise_or", (self, other))
     def __invert__(self) -> Apply: return Apply("invert", (self,))
+    # fmt: on
 
 
 class Variable(Pattern):
@@ -114,15 +125,32 @@ class Apply(Pattern):
         self.attrs = dict(attrs or {})
 
     def __repr__(self) -> str:
-        spelled = [*map(repr, self.arguments), *(f"{k}={v!r}" for k, v in self.attrs.items()), *(["..."] if self.any_attrs else [])]
+        spelled = [
+            *map(repr, self.arguments),
+            *(f"{k}={v!r}" for k, v in self.attrs.items()),
+            *(["..."] if self.any_attrs else []),
+        ]
         symbol = _SYMBOLS.get(self.name)
         if symbol and len(self.arguments) == 2:
             return f"({spelled[0]} {symbol} {spelled[1]})"
         return f"{symbol or self.name}({', '.join(spelled)})"
 
 
-_SYMBOLS = {"add": "+", "subtract": "-", "multiply": "*", "divide": "/", "power": "**", "negative": "-", "less": "<", "less_equal": "<=",
-            "greater": ">", "greater_equal": ">=", "bitwise_and": "&", "bitwise_or": "|", "invert": "~"}
+_SYMBOLS = {
+    "add": "+",
+    "subtract": "-",
+    "multiply": "*",
+    "divide": "/",
+    "power": "**",
+    "negative": "-",
+    "less": "<",
+    "less_equal": "<=",
+    "greater": ">",
+    "greater_equal": ">=",
+    "bitwise_and": "&",
+    "bitwise_or": "|",
+    "invert": "~",
+}
 
 
 def lifted(value: Any) -> Pattern:
@@ -170,50 +198,6 @@ def _writer() -> tuple[str, int]:
     return frame.f_code.co_filename, frame.f_lineno
 
 
-# ------------------------------------------------------------------------------- conditions and claims
-class When:
-    """A side condition. Parameters are named like the variables; `node` is the root, `uses(x)` how often a node is read."""
-
-    def __init__(self, condition: Callable[..., bool]):
-        self.condition, self.names = condition, tuple(inspect.signature(condition).parameters)
-
-    def __call__(self, found: Found) -> bool:
-        return self.condition(*(found[n] for n in self.names))
-
-
-def when(condition: Callable[..., bool]) -> When:
-    return When(condition)
-
-
-@dataclass(frozen=True)
-class Claim:
-    """How close both sides are where they are not the same bits."""
-
-    word: str
-    values: tuple[float, ...] = ()
-
-
-ROUNDING = Claim("rounding")            # equal up to a few roundings
-ZERO_SIGN = Claim("zero sign")          # 0.0 may become -0.0
-TRUER = Claim("true")                  # nearer to the true value than the left side: judged against float64
-
-
-def except_at(*values: float) -> Claim:
-    """Both sides differ at these inputs."""
-    return Claim("except", values)
-
-
-@dataclass(frozen=True)
-class Examples:
-    """Shapes of variables and values of attributes that the tests try, one dict per case."""
-
-    cases: tuple[dict[str, Any], ...]
-
-
-def examples(*cases: dict[str, Any]) -> Examples:
-    return Examples(cases)
-
-
 # ------------------------------------------------------------------------------------------- matching
 def uniform(node: Node) -> Any:
     """The value that a constant has everywhere (a NumPy scalar), or None."""
@@ -226,7 +210,7 @@ def uniform(node: Node) -> Any:
         return flat[0]
     if not 0 < flat.size <= LARGEST_SCAN:
         return None
-    raw = flat.view(f"u{flat.itemsize}")        # by bits: NaN equals itself, -0.0 is not 0.0
+    raw = flat.view(f"u{flat.itemsize}")  # by bits: NaN equals itself, -0.0 is not 0.0
     return flat[0] if raw[0] == raw[-1] and (raw == raw[0]).all() else None
 
 
@@ -245,13 +229,14 @@ def matcher(pattern: Pattern) -> Match:
         inputs = node.inputs
         if node.op is not row or len(inputs) != len(inner):
             return False
-        for k, ops in firsts:           # nearly every node that does not match is told apart here
+        for k, ops in firsts:  # nearly every node that does not match is told apart here
             if inputs[k].op not in ops:
                 return False
         for m, x in zip(inner, inputs):
             if not m(x, found):
                 return False
         return not attrs or all(_match_attribute(node.attrs[k], v, found) for k, v in attrs)
+
     return match
 
 
@@ -272,6 +257,7 @@ def _match_variable(name: str, is_kind: Callable[[Node], bool] | None) -> Match:
             return False
         found[name] = node
         return True
+
     return match
 
 
@@ -306,7 +292,11 @@ def orders(pattern: Pattern) -> list[Pattern]:
         return [pattern]
     result: dict[str, Pattern] = {}
     for arguments in itertools.product(*(orders(a) for a in pattern.arguments)):
-        swaps = [arguments, arguments[::-1]] if pattern.name in COMMUTING and not _symmetric(arguments) else [arguments]
+        swaps = (
+            [arguments, arguments[::-1]]
+            if pattern.name in COMMUTING and not _symmetric(arguments)
+            else [arguments]
+        )
         for chosen in swaps:
             other = Apply(pattern.name, (*chosen, *([...] if pattern.any_attrs else [])), pattern.attrs)
             result.setdefault(repr(other), other)
@@ -328,8 +318,15 @@ def build(pattern: Pattern, found: Found, dtype: str) -> Node:
     assert isinstance(pattern, Apply)
     built = [None if isinstance(a, Literal) else build(a, found, dtype) for a in pattern.arguments]
     near = [b.dtype for b in built if b is not None]
-    inputs = [build(a, found, near[-1] if near else dtype) if b is None else b for a, b in zip(pattern.arguments, built)]
-    attrs = found["attributes"] if pattern.any_attrs else {k: _attribute_value(v, found) for k, v in pattern.attrs.items()}
+    inputs = [
+        build(a, found, near[-1] if near else dtype) if b is None else b
+        for a, b in zip(pattern.arguments, built)
+    ]
+    attrs = (
+        found["attributes"]
+        if pattern.any_attrs
+        else {k: _attribute_value(v, found) for k, v in pattern.attrs.items()}
+    )
     return make(ROWS[pattern.name], inputs, **attrs)
 
 
@@ -354,85 +351,7 @@ def repeats_to(dims: Sequence[Any], target: Sequence[Any]) -> bool:
     """Whether broadcasting gives the target for any sizes: each axis is equal to the target's, or 1, or missing."""
     if len(dims) > len(target):
         return False
-    tail = target[len(target) - len(dims):]
-    return all(d == e or (isinstance(d, int) and d == 1) for d, e in zip(dims, tail)) and broadcast_dims(dims, target) == tuple(target)
-
-
-# ---------------------------------------------------------------------------------------------- rules
-@dataclass(eq=False)
-class Rule:
-    """One law. `apply(node, uses)` is the node on the right side, or None where the left side does not match."""
-
-    book: str
-    left: Pattern | None
-    right: Pattern | None
-    condition: When | None = None
-    note: str = ""
-    claims: tuple[Claim, ...] = ()
-    cases: tuple[dict[str, Any], ...] = ()
-    law: Callable[[Node], Node | None] | None = None
-    roots: Any = None                       # ops a law looks at: names, or a predicate of an op
-    line: tuple[str, int] = ("", 0)
-    samples: Callable[[], Sequence[Node]] | None = None
-    matchers: list[Match] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        if self.left is not None:
-            self.line = self.left.line
-            self.matchers = [matcher(p) for p in orders(self.left)]
-
-    def looks_at(self, row: Any) -> bool:
-        """Whether nodes of this op may be the left side."""
-        if self.left is not None:
-            return row is ROWS.get(self.left.name)  # type: ignore[attr-defined]
-        return self.roots(row) if callable(self.roots) else row.name in self.roots
-
-    def apply(self, node: Node, uses: Callable[[Node], int] = lambda x: 1) -> Node | None:
-        if self.law is not None:
-            return fitted(self.law(node), node)
-        for match in self.matchers:
-            found: Found = {}
-            if match(node, found):
-                found.update(node=node, uses=uses)
-                if self.condition is None or self.condition(found):
-                    return fitted(build(self.right, found, node.dtype), node)  # type: ignore[arg-type]
-        return None
-
-    def claims_word(self, word: str) -> bool:
-        return any(c.word == word for c in self.claims)
-
-    @property
-    def where(self) -> str:
-        return f"{self.line[0].rsplit('/', 1)[-1]}:{self.line[1]}"
-
-    def __str__(self) -> str:
-        return f"{self.book}: " + (f"{self.left!r} -> {self.right!r}" if self.left is not None else self.law.__name__)  # type: ignore[union-attr]
-
-
-class RuleBook:
-    """Rules by name, in the order they are tried. `default` claims hold for every rule in it."""
-
-    def __init__(self, name: str, laws: Sequence[tuple] = (), default: Sequence[Claim] = ()):
-        self.name, self.default = name, tuple(default)
-        self.rules: list[Rule] = [self._rule(*law) for law in laws]
-
-    def _rule(self, left: Pattern, right: Any, *more: Any) -> Rule:
-        pick = lambda kind: [m for m in more if isinstance(m, kind)]
-        return Rule(self.name, left, lifted(right), next(iter(pick(When)), None), " ".join(pick(str)), (*self.default, *pick(Claim)),
-                    tuple(c for e in pick(Examples) for c in e.cases))
-
-    def law(self, *roots: Any, samples: Callable[[], Sequence[Node]], claims: Sequence[Claim] = ()) -> Callable:
-        """Decorator: a function of a node as a rule, for laws that are no pattern. `roots` are op names, or one predicate of an op."""
-        def add(function: Callable[[Node], Node | None]) -> Callable[[Node], Node | None]:
-            code = function.__code__
-            predicate = roots[0] if callable(roots[0]) else frozenset(roots)
-            self.rules.append(Rule(self.name, None, None, note=inspect.getdoc(function) or "", claims=(*self.default, *claims), law=function,
-                                   roots=predicate, line=(code.co_filename, code.co_firstlineno), samples=samples))
-            return function
-        return add
-
-    def __iter__(self) -> Iterator[Rule]:
-        return iter(self.rules)
-
-    def __repr__(self) -> str:
-        return f"{self.name} ({len(self.rules)} rules)"
+    tail = target[len(target) - len(dims) :]
+    return all(d == e or (isinstance(d, int) and d == 1) for d, e in zip(dims, tail)) and broadcast_dims(
+        dims, target
+    ) == tuple(target)

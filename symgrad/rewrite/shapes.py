@@ -12,12 +12,14 @@ from ..graph.types import Type, broadcast_dims, is_one
 from ..ops.elementwise import number
 from ..ops.row import ROWS
 from ..ops.shape import broadcast_to, full_item, reshape, subtensor, transpose
-from .pattern import ROUNDING, RuleBook, anything, attribute, computed, examples, op, repeats_to, uniform, when
+from .pattern import anything, attribute, computed, op, repeats_to, uniform
+from .rule import ROUNDING, RuleBook, examples, when
 
 x = anything("x")
 a, b = attribute("a"), attribute("b")
 re, tr, br, sub = op("reshape"), op("transpose"), op("broadcast_to"), op("subtensor")
 
+# fmt: off
 shapes = RuleBook("shapes", [
     (re(x, shape=a),                     x, when(lambda x, a: x.dims == a), examples({"x": (3, 4), "a": (3, 4)})),
     (re(re(x, shape=a), shape=b),        re(x, shape=b), examples({"x": (3, 4), "a": (2, 6), "b": (12,)}, {"x": (0, 3), "a": (0,), "b": (3, 0)})),
@@ -30,6 +32,7 @@ shapes = RuleBook("shapes", [
     (br(re(x, shape=a), shape=b),        br(x, shape=b), when(lambda x, a, b: adds_leading_ones(x.dims, a) and repeats_to(x.dims, b)),
      examples({"x": (4,), "a": (1, 4), "b": (3, 4)})),
 ])
+# fmt: on
 
 
 def adds_leading_ones(before: tuple, after: tuple) -> bool:
@@ -48,8 +51,12 @@ MOVES = {"reshape", "transpose", "subtensor", "roll", "diagonal"}
 
 def _moved_samples() -> list[Node]:
     full = make(broadcast_to, [constant(2.5, "float32")], shape=(3, 4))
-    return [make(reshape, [full], shape=(2, 6)), make(transpose, [full], axes=(1, 0)), make(reshape, [constant(1.0, "float32")], shape=(1, 1)),
-            make(subtensor, [full], items=(("slice", 2, -1, 3), ("int", 1)))]
+    return [
+        make(reshape, [full], shape=(2, 6)),
+        make(transpose, [full], axes=(1, 0)),
+        make(reshape, [constant(1.0, "float32")], shape=(1, 1)),
+        make(subtensor, [full], items=(("slice", 2, -1, 3), ("int", 1))),
+    ]
 
 
 @shapes.law(*sorted(MOVES), samples=_moved_samples)
@@ -58,7 +65,11 @@ def move_one_value(node: Node) -> Node | None:
     value = uniform(node.inputs[0])
     if value is None or _checks_sizes(node):
         return None
-    return make(broadcast_to, [constant(value, node.dtype)], shape=node.dims) if node.ndim else constant(value, node.dtype)
+    return (
+        make(broadcast_to, [constant(value, node.dtype)], shape=node.dims)
+        if node.ndim
+        else constant(value, node.dtype)
+    )
 
 
 def _checks_sizes(node: Node) -> bool:
@@ -76,10 +87,17 @@ def _broadcast_samples() -> list[Node]:
     row, column, scalar, whole = _fresh(4), _fresh(3, 1), _fresh(), _fresh(3, 4)
     wide = lambda v: make(broadcast_to, [v], shape=(3, 4))
     ones = constant(np.full((3, 4), 0.5, "float32"))
-    return [make(ROWS["add"], [wide(row), whole]), make(ROWS["multiply"], [wide(row), wide(column)]), make(ROWS["exp"], [wide(column)]),
-            make(ROWS["where"], [make(ROWS["greater"], [whole, wide(scalar)]), wide(scalar), whole]), make(ROWS["multiply"], [whole, ones]),
-            make(ROWS["subtract"], [make(reshape, [row], shape=(1, 4)), whole]), make(ROWS["divide"], [wide(scalar), wide(scalar)]),
-            make(ROWS["cast"], [wide(row)], dtype="float64"), make(ROWS["add"], [make(broadcast_to, [_fresh(1)], shape=(0,)), _fresh(0)])]
+    return [
+        make(ROWS["add"], [wide(row), whole]),
+        make(ROWS["multiply"], [wide(row), wide(column)]),
+        make(ROWS["exp"], [wide(column)]),
+        make(ROWS["where"], [make(ROWS["greater"], [whole, wide(scalar)]), wide(scalar), whole]),
+        make(ROWS["multiply"], [whole, ones]),
+        make(ROWS["subtract"], [make(reshape, [row], shape=(1, 4)), whole]),
+        make(ROWS["divide"], [wide(scalar), wide(scalar)]),
+        make(ROWS["cast"], [wide(row)], dtype="float64"),
+        make(ROWS["add"], [make(broadcast_to, [_fresh(1)], shape=(0,)), _fresh(0)]),
+    ]
 
 
 @shapes.law(_is_elementwise, samples=_broadcast_samples)
@@ -89,7 +107,10 @@ def broadcast_late(node: Node) -> Node | None:
         if all(p is q for p, q in zip(bare, node.inputs)):
             continue
         dims = broadcast_dims(*(v.dims for v in bare))
-        if dims == node.dims or (repeats_to(dims, node.dims) and not any(p is not q and q.op is reshape for p, q in zip(bare, node.inputs))):
+        if dims == node.dims or (
+            repeats_to(dims, node.dims)
+            and not any(p is not q and q.op is reshape for p, q in zip(bare, node.inputs))
+        ):
             return make(node.op, bare, **node.attrs)
     return None
 
@@ -97,7 +118,9 @@ def broadcast_late(node: Node) -> Node | None:
 def stripped(node: Node, reshapes: bool) -> Node:
     """What the node repeats: below broadcasts (and leading axes of size 1); a scalar for a constant of one value."""
     while True:
-        if node.op is broadcast_to or (reshapes and node.op is reshape and adds_leading_ones(node.inputs[0].dims, node.dims)):
+        if node.op is broadcast_to or (
+            reshapes and node.op is reshape and adds_leading_ones(node.inputs[0].dims, node.dims)
+        ):
             node = node.inputs[0]
         elif node.op is CONSTANT and node.ndim and (value := uniform(node)) is not None:
             return constant(value, node.dtype)
@@ -106,10 +129,6 @@ def stripped(node: Node, reshapes: bool) -> Node:
 
 
 # ------------------------------------------------------------------------------------------- reductions
-def _is_reduction(row: Op) -> bool:
-    return isinstance(row, Reduction)
-
-
 def _reduced(row: str, v: Node, *axis: int, keepdims: bool = False) -> Node:
     return make(ROWS[row], [v], axis=axis, keepdims=keepdims)
 
@@ -117,8 +136,14 @@ def _reduced(row: str, v: Node, *axis: int, keepdims: bool = False) -> Node:
 def _repeat_samples() -> list[Node]:
     wide = make(broadcast_to, [_fresh(4)], shape=(3, 4))
     column = make(broadcast_to, [_fresh(3, 1)], shape=(3, 5))
-    return [_reduced("sum", wide, 0), _reduced("sum", wide, 0, 1), _reduced("max", column, 1), _reduced("sum", column, 0, 1, keepdims=True),
-            _reduced("min", make(broadcast_to, [_fresh()], shape=(2, 3)), 0, 1), _reduced("sum", make(broadcast_to, [_fresh(3)], shape=(2, 3)), 1)]
+    return [
+        _reduced("sum", wide, 0),
+        _reduced("sum", wide, 0, 1),
+        _reduced("max", column, 1),
+        _reduced("sum", column, 0, 1, keepdims=True),
+        _reduced("min", make(broadcast_to, [_fresh()], shape=(2, 3)), 0, 1),
+        _reduced("sum", make(broadcast_to, [_fresh(3)], shape=(2, 3)), 1),
+    ]
 
 
 @shapes.law("sum", "max", "min", samples=_repeat_samples, claims=[ROUNDING])
@@ -131,7 +156,7 @@ def reduce_repeated(node: Node) -> Node | None:
     extra = wide.ndim - v.ndim
     repeated = [k for k in axis if (k < extra or is_one(v.dims[k - extra])) and not is_one(wide.dims[k])]
     if not repeated or any(not isinstance(wide.dims[k], int) or not wide.dims[k] for k in repeated):
-        return None             # 0 times infinity is NaN, where the sum of nothing is 0
+        return None  # 0 times infinity is NaN, where the sum of nothing is 0
     count = int(np.prod([wide.dims[k] for k in repeated]))
     if node.op.name == "sum" and not _can_count(count, node.dtype):
         return None
@@ -147,8 +172,12 @@ def _can_count(n: int, dtype: str) -> bool:
 
 def _nested_samples() -> list[Node]:
     v = _fresh(2, 3, 4)
-    return [_reduced("sum", _reduced("sum", v, 0), 1), _reduced("max", _reduced("max", v, 1, keepdims=True), 0, 1, keepdims=True),
-            _reduced("sum", _reduced("sum", v, 2), 0, 1), _reduced("min", _reduced("min", v, 1), 1)]
+    return [
+        _reduced("sum", _reduced("sum", v, 0), 1),
+        _reduced("max", _reduced("max", v, 1, keepdims=True), 0, 1, keepdims=True),
+        _reduced("sum", _reduced("sum", v, 2), 0, 1),
+        _reduced("min", _reduced("min", v, 1), 1),
+    ]
 
 
 @shapes.law("sum", "max", "min", "any", "all", "prod", samples=_nested_samples, claims=[ROUNDING])
@@ -158,13 +187,22 @@ def reduce_twice(node: Node) -> Node | None:
     if inner.op is not node.op or inner.attrs["keepdims"] != node.attrs["keepdims"]:
         return None
     axis, keepdims = inner.attrs["axis"], node.attrs["keepdims"]
-    left = range(inner.inputs[0].ndim) if keepdims else [k for k in range(inner.inputs[0].ndim) if k not in axis]
+    left = (
+        range(inner.inputs[0].ndim) if keepdims else [k for k in range(inner.inputs[0].ndim) if k not in axis]
+    )
     both = tuple(sorted({*axis, *(left[k] for k in node.attrs["axis"])}))
     return make(node.op, [inner.inputs[0]], axis=both, keepdims=keepdims)
 
 
 def _single_samples() -> list[Node]:
-    return [_reduced("sum", _fresh(3, 1), 1), _reduced("max", _fresh(1, 4), 0, keepdims=True), _reduced("sum", _fresh(3), )]
+    return [
+        _reduced("sum", _fresh(3, 1), 1),
+        _reduced("max", _fresh(1, 4), 0, keepdims=True),
+        _reduced(
+            "sum",
+            _fresh(3),
+        ),
+    ]
 
 
 @shapes.law("sum", "max", "min", "any", "all", "prod", samples=_single_samples)
@@ -176,9 +214,14 @@ def reduce_single(node: Node) -> Node | None:
 
 def _whole_samples() -> list[Node]:
     v = _fresh(2, 3, 4)
-    return [_reduced("sum", make(reshape, [v], shape=(6, 4)), 0, 1), _reduced("max", make(transpose, [v], axes=(2, 0, 1)), 0, 1, 2),
-            _reduced("sum", make(transpose, [v], axes=(2, 0, 1)), 0), _reduced("sum", make(transpose, [v], axes=(1, 0, 2)), 0, 1),
-            _reduced("sum", make(reshape, [v], shape=(2, 1, 3, 4)), 0, 3), _reduced("min", make(reshape, [_fresh(3, 1)], shape=(3,)), 0)]
+    return [
+        _reduced("sum", make(reshape, [v], shape=(6, 4)), 0, 1),
+        _reduced("max", make(transpose, [v], axes=(2, 0, 1)), 0, 1, 2),
+        _reduced("sum", make(transpose, [v], axes=(2, 0, 1)), 0),
+        _reduced("sum", make(transpose, [v], axes=(1, 0, 2)), 0, 1),
+        _reduced("sum", make(reshape, [v], shape=(2, 1, 3, 4)), 0, 3),
+        _reduced("min", make(reshape, [_fresh(3, 1)], shape=(3,)), 0),
+    ]
 
 
 @shapes.law("sum", "max", "min", "any", "all", "prod", samples=_whole_samples, claims=[ROUNDING])
@@ -193,7 +236,11 @@ def reduce_moved(node: Node) -> Node | None:
     if moved.op is transpose:
         axes = moved.attrs["axes"]
         left = [axes[k] for k in range(moved.ndim) if k not in axis]
-        return make(node.op, [v], axis=tuple(sorted(axes[k] for k in axis)), keepdims=False) if left == sorted(left) else None
+        return (
+            make(node.op, [v], axis=tuple(sorted(axes[k] for k in axis)), keepdims=False)
+            if left == sorted(left)
+            else None
+        )
     source = same_axes(v.dims, moved.dims)
     if source is None or any(source[k] is None for k in range(moved.ndim) if k not in axis):
         return None
@@ -214,9 +261,16 @@ def same_axes(before: tuple, after: tuple) -> list[int | None] | None:
 def _slice_samples() -> list[Node]:
     v = _fresh(5, 4)
     rows = make(subtensor, [v], items=(("slice", 4, -1, 4), full_item(4)))
-    return [make(subtensor, [v], items=(full_item(5), full_item(4))), make(subtensor, [rows], items=(("slice", 1, 2, 2), ("int", 2))),
-            make(subtensor, [rows], items=(("int", 3), ("new",), ("slice", 3, -1, 4))),
-            make(subtensor, [make(subtensor, [v], items=(("new",), ("int", 1), full_item(4)))], items=(("int", 0), ("slice", 0, 2, 2)))]
+    return [
+        make(subtensor, [v], items=(full_item(5), full_item(4))),
+        make(subtensor, [rows], items=(("slice", 1, 2, 2), ("int", 2))),
+        make(subtensor, [rows], items=(("int", 3), ("new",), ("slice", 3, -1, 4))),
+        make(
+            subtensor,
+            [make(subtensor, [v], items=(("new",), ("int", 1), full_item(4)))],
+            items=(("int", 0), ("slice", 0, 2, 2)),
+        ),
+    ]
 
 
 @shapes.law("subtensor", samples=_slice_samples)
@@ -261,10 +315,14 @@ def joined_items(inner: tuple, outer: tuple) -> tuple | None:
 
 def _wide_samples() -> list[Node]:
     wide = make(broadcast_to, [_fresh(3, 1)], shape=(2, 3, 4))
-    return [make(subtensor, [wide], items=(("int", 1), full_item(3), full_item(4))),
-            make(subtensor, [wide], items=(full_item(2), ("slice", 2, -2, 2), ("int", 3))),
-            make(subtensor, [wide], items=(("slice", 0, 1, 1), ("new",), ("int", 0), ("new",), ("slice", 1, 2, 2))),
-            make(subtensor, [wide], items=(("int", 0), ("int", 0), ("slice", 0, 1, 0)))]
+    return [
+        make(subtensor, [wide], items=(("int", 1), full_item(3), full_item(4))),
+        make(subtensor, [wide], items=(full_item(2), ("slice", 2, -2, 2), ("int", 3))),
+        make(
+            subtensor, [wide], items=(("slice", 0, 1, 1), ("new",), ("int", 0), ("new",), ("slice", 1, 2, 2))
+        ),
+        make(subtensor, [wide], items=(("int", 0), ("int", 0), ("slice", 0, 1, 0))),
+    ]
 
 
 @shapes.law("subtensor", samples=_wide_samples)
@@ -288,9 +346,19 @@ def slice_of_repeated(node: Node) -> Node | None:
 
 def _pick_samples() -> list[Node]:
     p, q = _fresh(2, 3), _fresh(2, 3)
-    return [make(subtensor, [make(ROWS["stack"], [p, q], axis=1)], items=(full_item(2), ("int", 1), full_item(3))),
-            make(subtensor, [make(ROWS["concatenate"], [p, q], axis=0)], items=(("slice", 2, 1, 2), full_item(3))),
-            make(subtensor, [make(ROWS["concatenate"], [p, q], axis=1)], items=(("slice", 1, -1, 2), ("slice", 0, 2, 2)))]
+    return [
+        make(
+            subtensor, [make(ROWS["stack"], [p, q], axis=1)], items=(full_item(2), ("int", 1), full_item(3))
+        ),
+        make(
+            subtensor, [make(ROWS["concatenate"], [p, q], axis=0)], items=(("slice", 2, 1, 2), full_item(3))
+        ),
+        make(
+            subtensor,
+            [make(ROWS["concatenate"], [p, q], axis=1)],
+            items=(("slice", 1, -1, 2), ("slice", 0, 2, 2)),
+        ),
+    ]
 
 
 @shapes.law("subtensor", samples=_pick_samples)
@@ -304,7 +372,7 @@ def slice_of_joined(node: Node) -> Node | None:
         return None
     if joined.op.name == "stack":
         part = joined.inputs[item[1]] if item[0] == "int" else None
-        return None if part is None else make(subtensor, [part], items=(*items[:axis], *items[axis + 1:]))
+        return None if part is None else make(subtensor, [part], items=(*items[:axis], *items[axis + 1 :]))
     low = item[1] if item[0] == "int" or item[2] > 0 else item[1] + item[2] * (item[3] - 1)
     high = item[1] if item[0] == "int" or item[2] < 0 else item[1] + item[2] * (item[3] - 1)
     start = 0
@@ -313,6 +381,10 @@ def slice_of_joined(node: Node) -> Node | None:
         if not isinstance(size, int):
             return None
         if start <= low and high < start + size and (item[0] == "int" or item[3]):
-            return make(subtensor, [part], items=(*items[:axis], (item[0], item[1] - start, *item[2:]), *items[axis + 1:]))
+            return make(
+                subtensor,
+                [part],
+                items=(*items[:axis], (item[0], item[1] - start, *item[2:]), *items[axis + 1 :]),
+            )
         start += size
     return None

@@ -1,14 +1,16 @@
-"""The same mathematics with less rounding and no overflow on the way. Judged against the true value, computed in float64.
+"""The same mathematics with less rounding and no overflow on the way. Judged against the true value,
+computed in float64.
 
-Besides the textbook forms of log, exp and softmax, their gradients: the derivative of log(softmax(x)) divides by the softmax
-and multiplies by it again, which is 0/0 where it underflows.
+Besides the textbook forms of log, exp and softmax, their gradients: the derivative of log(softmax(x))
+divides by the softmax and multiplies by it again, which is 0/0 where it underflows.
 """
 
 from __future__ import annotations
 
 from ..graph.node import Node
 from ..ops.row import ROWS
-from .pattern import TRUER, RuleBook, anything, attribute, computed, examples, floating, op, uniform, when
+from .pattern import anything, attribute, computed, floating, op, uniform
+from .rule import TRUER, RuleBook, examples, when
 
 x, y, z, g = floating("x"), floating("y"), floating("z"), anything("g")
 p, q = floating("p"), floating("q")
@@ -16,7 +18,14 @@ a, s = attribute("a"), attribute("s")
 exp, log, log1p, expm1, sqrt = op("exp"), op("log"), op("log1p"), op("expm1"), op("sqrt")
 softmax, log_softmax, logsumexp = op("softmax"), op("log_softmax"), op("logsumexp")
 sigmoid, logsigmoid, softplus, logaddexp = op("sigmoid"), op("logsigmoid"), op("softplus"), op("logaddexp")
-sum_, max_, absolute, erf, erfc, reshape = op("sum"), op("max"), op("absolute"), op("erf"), op("erfc"), op("reshape")
+sum_, max_, absolute, erf, erfc, reshape = (
+    op("sum"),
+    op("max"),
+    op("absolute"),
+    op("erf"),
+    op("erfc"),
+    op("reshape"),
+)
 
 ROWWISE = examples({"x": (3, 4), "a": (1,)}, {"x": (2, 3), "a": (0,)})
 ONE_AXIS = when(lambda a: len(a) == 1)
@@ -37,6 +46,7 @@ both_positive = when(lambda p, q: is_positive(p) and is_positive(q))
 POSITIVE = examples({"p": ROWS["sigmoid"]}, {"p": ROWS["exp"]})
 COMPLEMENTS = examples({"p": ROWS["sigmoid"], "q": ROWS["sigmoid"]})
 
+# fmt: off
 stable = RuleBook("stable", [
     (log(exp(x)),                       x, "exp overflows above 88"),
     (log(softmax(x, axis=a)),           log_softmax(x, axis=a), examples({"x": (3, 4), "a": 1})),
@@ -74,3 +84,4 @@ stable = RuleBook("stable", [
     (((g / q - z / p) * p) * q,         g * p - z * q, both_positive, COMPLEMENTS),
     (((z / p - g / q) * p) * q,         z * q - g * p, both_positive, COMPLEMENTS),
 ], default=[TRUER])
+# fmt: on

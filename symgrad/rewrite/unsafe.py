@@ -1,14 +1,18 @@
-"""Laws of real numbers that floats break: at 0, at NaN and infinity, or by more than a rounding. Off unless asked for."""
+"""Laws of real numbers that floats break: at 0, at NaN and infinity, or by more than a rounding. Off
+unless asked for.
+"""
 
 from __future__ import annotations
 
-from .pattern import RuleBook, anything, attribute, boolean, constant, examples, floating, op, uniform, when
+from .pattern import anything, attribute, boolean, constant, floating, op, uniform
+from .rule import RuleBook, examples, when
 
 x, y, z, f, h = anything("x"), anything("y"), anything("z"), floating("f"), floating("h")
 b, c, d = boolean("b"), constant("c"), constant("d")
 a, s = attribute("a"), attribute("s")
 exp, log, sqrt, where, cast, sum_ = op("exp"), op("log"), op("sqrt"), op("where"), op("cast"), op("sum")
 
+# fmt: off
 unsafe = RuleBook("unsafe", [
     (f / f,                         1, "NaN at 0 and infinity"),
     (f - f,                         0, "NaN at infinity"),
@@ -28,3 +32,4 @@ unsafe = RuleBook("unsafe", [
     (sum_(f * c, axis=a, keepdims=s), sum_(f, axis=a, keepdims=s) * c, "overflow",
      examples({"f": (3, 4), "a": (1,), "s": False})),
 ])
+# fmt: on

@@ -28,7 +28,7 @@ def compile_graph(inputs: Sequence[Node], outputs: Sequence[Node], backend: str)
     compiler = registry.find(backend)
     stages = Stages()
     stages.keep("written", outputs)
-    outputs = step(inline_blocks, outputs, stages)          # leaves: call, and item of a call
+    outputs = step(inline_blocks, outputs, stages)  # leaves: call, and item of a call
     # the reference runs what the user wrote, op by op: it is what rewritten graphs are compared with
     for transform in passes() if backend != "reference" else ():
         outputs = step(transform, outputs, stages)
