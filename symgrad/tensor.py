@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from .base.dtypes import dtype_name
@@ -39,9 +39,9 @@ def tensor(name: str | None = None, shape: Sequence[int | str | None] | None = (
     return new_input(Type(dtype_name(dtype), declared_dims(sizes, f"input {name or ''}".strip())), name)
 
 
-def _of_rank(rank: int, word: str):
+def _of_rank(rank: int, word: str) -> Callable[..., Node]:
     def make(name: str | None = None, dtype: Any = None, shape: Sequence[int | str | None] | None = None) -> Node:
-        sizes = (None,) * rank if shape is None else tuple(shape) if isinstance(shape, (tuple, list)) else (shape,)
+        sizes: tuple[Any, ...] = (None,) * rank if shape is None else tuple(shape) if isinstance(shape, (tuple, list)) else (shape,)
         if len(sizes) != rank:
             raise ShapeError(four_parts(f"a {word} has {rank} axes", f"shape {sizes}", show(user_line())))
         return tensor(name, sizes, dtype)

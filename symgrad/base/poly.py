@@ -40,7 +40,7 @@ class Atom:
             cls._alive[key] = found
         return found
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[Any, ...]:
         return _remake_atom, (self.kind, self.args, self.extent)
 
     def __repr__(self) -> str:
@@ -51,7 +51,7 @@ class Atom:
         return f"{self.kind}({', '.join(map(repr, self.args))})"
 
 
-def _remake_atom(kind, args, extent):
+def _remake_atom(kind: Any, args: Any, extent: Any) -> Any:
     return Atom(kind, *args, extent=extent)
 
 
@@ -60,7 +60,7 @@ class Poly:
 
     __slots__ = ("terms", "_hash")
 
-    def __init__(self, terms: Mapping[tuple[Atom, ...], int]):
+    def __init__(self, terms: Mapping[tuple[Atom, ...], int]) -> None:
         self.terms = dict(sorted(terms.items(), key=_monomial_order))
         self._hash = hash(frozenset(self.terms.items()))
 
@@ -70,10 +70,10 @@ class Poly:
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Poly) and self.terms == other.terms
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[Any, ...]:
         return Poly, (self.terms,)
 
-    def __add__(self, other):
+    def __add__(self, other: Any) -> Any:
         total = dict(self.terms)
         for mono, coefficient in _terms(other).items():
             total[mono] = total.get(mono, 0) + coefficient
@@ -81,16 +81,16 @@ class Poly:
 
     __radd__ = __add__
 
-    def __neg__(self):
+    def __neg__(self) -> Any:
         return _poly({mono: -c for mono, c in self.terms.items()})
 
-    def __sub__(self, other):
+    def __sub__(self, other: Any) -> Any:
         return self + (-other)
 
-    def __rsub__(self, other):
+    def __rsub__(self, other: Any) -> Any:
         return (-self) + other
 
-    def __mul__(self, other):
+    def __mul__(self, other: Any) -> Any:
         total: dict[tuple[Atom, ...], int] = {}
         for left, a in self.terms.items():
             for right, b in _terms(other).items():
@@ -100,19 +100,19 @@ class Poly:
 
     __rmul__ = __mul__
 
-    def __floordiv__(self, other):
+    def __floordiv__(self, other: Any) -> Any:
         return floordiv(self, other)
 
-    def __mod__(self, other):
+    def __mod__(self, other: Any) -> Any:
         return mod(self, other)
 
-    def __rfloordiv__(self, other):
+    def __rfloordiv__(self, other: Any) -> Any:
         return floordiv(other, self)
 
-    def __rmod__(self, other):
+    def __rmod__(self, other: Any) -> Any:
         return mod(other, self)
 
-    def __bool__(self):
+    def __bool__(self) -> bool:
         raise TypeError(f"the size {self} is not known before the call, so it has no truth value")
 
     def __repr__(self) -> str:
@@ -123,15 +123,15 @@ def _atom_order(atom: Atom) -> int:
     return atom.order
 
 
-def _monomial_order(item):
+def _monomial_order(item: Any) -> Any:
     return [a.order for a in item[0]]
 
 
-def _terms(value) -> Mapping[tuple[Atom, ...], int]:
+def _terms(value: Any) -> Mapping[tuple[Atom, ...], int]:
     return value.terms if isinstance(value, Poly) else ({(): int(value)} if value else {})
 
 
-def _poly(terms: dict[tuple[Atom, ...], int]):
+def _poly(terms: dict[tuple[Atom, ...], int]) -> Any:
     terms = {mono: c for mono, c in terms.items() if c}
     if not terms:
         return 0
@@ -145,16 +145,16 @@ def symbol(name: str) -> Poly:
     return Poly({(Atom("symbol", name),): 1})
 
 
-def index(name: str, extent) -> Poly:
+def index(name: str, extent: Any) -> Poly:
     """A loop index running over [0, extent). The extent is part of its identity."""
     return Poly({(Atom("index", name, extent, extent=extent),): 1})
 
 
-def atom(kind: str, *args) -> Poly:
+def atom(kind: str, *args: Any) -> Poly:
     return Poly({(Atom(kind, *args),): 1})
 
 
-def atoms(value) -> set[Atom]:
+def atoms(value: Any) -> set[Atom]:
     """Every atom in a polynomial, those inside other atoms included."""
     found: set[Atom] = set()
     todo = [value]
@@ -170,7 +170,7 @@ def atoms(value) -> set[Atom]:
     return found
 
 
-def bounds(value) -> tuple[float, float]:
+def bounds(value: Any) -> tuple[float, float]:
     """Inclusive bounds of a polynomial, from the extents of its indices and from sizes being at least 0."""
     if not isinstance(value, Poly):
         return value, value
@@ -185,7 +185,7 @@ def bounds(value) -> tuple[float, float]:
     return low, high
 
 
-def _times(x, y):
+def _times(x: Any, y: Any) -> Any:
     return 0.0 if x == 0 or y == 0 else x * y
 
 
@@ -205,7 +205,7 @@ def _atom_bounds(a: Atom) -> tuple[float, float]:
     return -math.inf, math.inf
 
 
-def _split(value, divisor: int):
+def _split(value: Any, divisor: int) -> Any:
     """value == divisor * quotient + rest, term by term."""
     quotient, rest = {}, {}
     for mono, c in _terms(value).items():
@@ -217,7 +217,7 @@ def _split(value, divisor: int):
     return _poly(quotient), _poly(rest)
 
 
-def exact_quotient(value, divisor):
+def exact_quotient(value: Any, divisor: Any) -> Any:
     """value / divisor when it divides without rest as a polynomial, else None."""
     if isinstance(divisor, int):
         if divisor == 0:
@@ -242,7 +242,7 @@ def exact_quotient(value, divisor):
     return _poly(result)
 
 
-def floordiv(value, divisor):
+def floordiv(value: Any, divisor: Any) -> Any:
     """value // divisor, simplified where the bounds of the indices allow it."""
     if isinstance(value, int) and isinstance(divisor, int):
         return value // divisor
@@ -265,7 +265,7 @@ def floordiv(value, divisor):
     return atom("floordiv", value, divisor)
 
 
-def mod(value, divisor):
+def mod(value: Any, divisor: Any) -> Any:
     """value % divisor, simplified where the bounds of the indices allow it."""
     if isinstance(value, int) and isinstance(divisor, int):
         return value % divisor
@@ -286,7 +286,7 @@ def mod(value, divisor):
     return atom("mod", value, divisor)
 
 
-def _split_by(value, divisor: Poly):
+def _split_by(value: Any, divisor: Poly) -> Any:
     """Terms of value that are multiples of a one-term divisor, and the others; (None, value) when there is none."""
     quotient, rest = 0, 0
     for mono, c in _terms(value).items():
@@ -299,7 +299,7 @@ def _split_by(value, divisor: Poly):
     return (None, value) if isinstance(quotient, int) and quotient == 0 else (quotient, rest)
 
 
-def _below(value, divisor) -> bool:
+def _below(value: Any, divisor: Any) -> bool:
     """value is one index whose extent is the divisor: 0 <= value < divisor."""
     if not isinstance(value, Poly) or len(value.terms) != 1:
         return False
@@ -307,7 +307,7 @@ def _below(value, divisor) -> bool:
     return c == 1 and len(mono) == 1 and mono[0].kind == "index" and mono[0].extent == divisor
 
 
-def maximum(a, b):
+def maximum(a: Any, b: Any) -> Any:
     if isinstance(a, int) and isinstance(b, int):
         return max(a, b)
     if a == b:
@@ -318,7 +318,7 @@ def maximum(a, b):
     return b if lb >= ha else atom("max", a, b)
 
 
-def minimum(a, b):
+def minimum(a: Any, b: Any) -> Any:
     if isinstance(a, int) and isinstance(b, int):
         return min(a, b)
     if a == b:
@@ -329,19 +329,19 @@ def minimum(a, b):
     return b if hb <= la else atom("min", a, b)
 
 
-def ceildiv(value, divisor):
+def ceildiv(value: Any, divisor: Any) -> Any:
     return -((-value) // divisor) if isinstance(value, int) and isinstance(divisor, int) else floordiv(
         value + divisor - 1, divisor)
 
 
-def product(values):
+def product(values: Any) -> Any:
     total = 1
     for v in values:
         total = total * v
     return total
 
 
-def substitute(value, replace: Callable[[Atom], Any]):
+def substitute(value: Any, replace: Callable[[Atom], Any]) -> Any:
     """The polynomial with each atom a replaced by replace(a), unless that is None; compound atoms are rebuilt."""
     if not isinstance(value, Poly):
         return value
@@ -357,9 +357,9 @@ def substitute(value, replace: Callable[[Atom], Any]):
     return total
 
 
-def evaluate(value, size_of: Callable[[Atom], int]) -> int:
+def evaluate(value: Any, size_of: Callable[[Atom], int]) -> int:
     """The value with every symbol looked up."""
-    def number(a: Atom):
+    def number(a: Atom) -> Any:
         return None if a.kind in _REBUILD else size_of(a)
     return value if isinstance(value, int) else substitute(value, number)
 
@@ -367,7 +367,7 @@ def evaluate(value, size_of: Callable[[Atom], int]) -> int:
 _REBUILD = {"floordiv": floordiv, "mod": mod, "max": maximum, "min": minimum}
 
 
-def text(value, name: Callable[[Atom], str] | None = None) -> str:
+def text(value: Any, name: Callable[[Atom], str] | None = None) -> str:
     """Python text of the value; `name` spells symbols, indices and values."""
     if not isinstance(value, Poly):
         return str(value)
@@ -379,7 +379,7 @@ def text(value, name: Callable[[Atom], str] | None = None) -> str:
     return out
 
 
-def _atom_text(a: Atom, name) -> str:
+def _atom_text(a: Atom, name: Any) -> str:
     if a.kind == "floordiv" or a.kind == "mod":
         sign = "//" if a.kind == "floordiv" else "%"
         return f"(({text(a.args[0], name)}) {sign} ({text(a.args[1], name)}))"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any
@@ -50,7 +50,7 @@ class on(Selector):
     op: Any
     optional: bool = False
 
-    def bind(self, node):
+    def bind(self, node: Node) -> tuple[Node, ...] | None:
         hit = node.op is self.op or (is_call(node) and node.op.body.owner is self.op)
         return declared_inputs(node) if hit else None
 
@@ -65,7 +65,7 @@ class named(Selector):
     glob: str
     optional: bool = False
 
-    def bind(self, node):
+    def bind(self, node: Node) -> tuple[Node, ...] | None:
         names = {node.name, node.op.name}
         return declared_inputs(node) if any(n and fnmatchcase(n, self.glob) for n in names) and not is_leaf(node) else None
 
@@ -80,7 +80,7 @@ class within(Selector):
     glob: str
     optional: bool = False
 
-    def bind(self, node):
+    def bind(self, node: Node) -> tuple[Node, ...] | None:
         paths: set[str] = set()
         for path in node.notes.scopes:
             parts = path.split("/")
@@ -100,7 +100,7 @@ class matching(Selector):
     predicate: Callable[[Node], bool]
     optional: bool = False
 
-    def bind(self, node):
+    def bind(self, node: Node) -> tuple[Node, ...] | None:
         return declared_inputs(node) if not is_leaf(node) and self.predicate(node) else None
 
     def __repr__(self) -> str:
@@ -114,7 +114,7 @@ class like(Selector):
     pattern: Pattern
     optional: bool = False
 
-    def bind(self, node):
+    def bind(self, node: Node) -> tuple[Node, ...] | None:
         return self.pattern.match(node)
 
     def __repr__(self) -> str:
@@ -122,40 +122,40 @@ class like(Selector):
 
 
 class _And(Selector):
-    def __init__(self, a: Selector, b: Selector):
+    def __init__(self, a: Selector, b: Selector) -> None:
         self.a, self.b, self.optional = a, b, a.optional or b.optional
 
-    def bind(self, node):
+    def bind(self, node: Node) -> tuple[Node, ...] | None:
         first, second = self.a.bind(node), self.b.bind(node)
         if first is None or second is None:
             return None
         # a meaning is more specific than a place: it decides which inputs the rule sees
         return second if isinstance(self.b, like) else first
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"{self.a!r} & {self.b!r}"
 
 
 class _Or(Selector):
-    def __init__(self, a: Selector, b: Selector):
+    def __init__(self, a: Selector, b: Selector) -> None:
         self.a, self.b, self.optional = a, b, a.optional and b.optional
 
-    def bind(self, node):
+    def bind(self, node: Node) -> tuple[Node, ...] | None:
         first = self.a.bind(node)
         return first if first is not None else self.b.bind(node)
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"{self.a!r} | {self.b!r}"
 
 
 class _Not(Selector):
-    def __init__(self, a: Selector):
+    def __init__(self, a: Selector) -> None:
         self.a = a
 
-    def bind(self, node):
+    def bind(self, node: Node) -> tuple[Node, ...] | None:
         return declared_inputs(node) if self.a.bind(node) is None and not is_leaf(node) else None
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"~{self.a!r}"
 
 
@@ -179,12 +179,11 @@ class Overrides:
     Takes a dict {op: rule} or a list of pairs; `name` appears in receipts.
     """
 
-    def __init__(self, rules: Mapping[Any, Any] | Iterable[tuple[Any, Any]] | Overrides = (), name: str | None = None):
-        if isinstance(rules, Overrides):
-            rules, name = rules.rules, name or rules.name
-        pairs = rules.items() if isinstance(rules, Mapping) else rules
-        self.rules = [(selector(s), _checked_rule(rule)) for s, rule in pairs]
-        self.name = name
+    def __init__(self, rules: Mapping[Any, Any] | Iterable[tuple[Any, Any]] | Overrides = (), name: str | None = None) -> None:
+        inherited: str | None = rules.name if isinstance(rules, Overrides) else None
+        pairs = rules.rules if isinstance(rules, Overrides) else rules.items() if isinstance(rules, Mapping) else rules
+        self.rules: list[tuple[Selector, Any]] = [(selector(s), _checked_rule(rule)) for s, rule in pairs]
+        self.name: str | None = name or inherited
 
     def __add__(self, other: Any) -> Overrides:
         other = Overrides(other)
@@ -229,7 +228,7 @@ class Receipt:
     def __len__(self) -> int:
         return len(self.hits)
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[Hit]:
         return iter(self.hits)
 
     def __str__(self) -> str:
@@ -251,7 +250,7 @@ def rule_line(rule: Any) -> str:
 class Ruling:
     """The overrides of one `grad` call, what they matched, and what they nearly matched."""
 
-    def __init__(self, overrides: Any):
+    def __init__(self, overrides: Any) -> None:
         self.overrides = Overrides(overrides or ())
         self.matched = [0] * len(self.overrides.rules)
         self.shadowed = [0] * len(self.overrides.rules)

@@ -207,7 +207,8 @@ def node_cotangents(node: Node, g: Any, rule: Any, ruling: Ruling) -> tuple[Sequ
     if node.op is ITEM:
         return node.inputs, [(node.attrs["k"], g)]
     if rule is not None:
-        return overridden(node, g, *rule, ruling)
+        chosen, xs = rule
+        return overridden(node, g, chosen, xs, ruling)
     return node.inputs, ordinary(node, g, ruling)
 
 

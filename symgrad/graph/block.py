@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -108,7 +108,7 @@ class _Block:
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        for old in _OLD_SPELLINGS:
+        for old in (*_OLD_SPELLINGS, "vjp", "jvp"):
             if old in vars(cls):
                 raise OverrideError(four_parts(f"class {cls.__name__} defines {old}", "symgrad never calls a method of that name",
                                                show(user_line()), _INSTEAD))
@@ -130,14 +130,16 @@ class OpFromGraph(_Block):
     Raises OverrideError for keywords of other systems (grad_overrides=, pullback=, ...).
     """
 
-    def __init__(self, inputs: Sequence[Node], outputs: Sequence[Node] | Node, *, vjp: Rule | list | None = None,
+    body: Body
+
+    def __init__(self, inputs: Sequence[Node] | Node, outputs: Sequence[Node] | Node, *, vjp: Rule | list | None = None,
                  jvp: Rule | None = None, name: str | None = None, **unknown: Any):
         refuse_unknown(unknown, "OpFromGraph", ("vjp", "jvp", "name"))
-        inputs = list(inputs) if isinstance(inputs, (list, tuple)) else [inputs]
+        ins = [inputs] if isinstance(inputs, Node) else list(inputs)
         outs = [outputs] if isinstance(outputs, Node) else list(outputs)
-        check_block_inputs(inputs, outs)
-        check_rule(vjp, len(inputs), name)
-        self._set(name=name or "OpFromGraph", body=Body(name or "OpFromGraph", inputs, outs, vjp, jvp, owner=self))
+        check_block_inputs(ins, outs)
+        check_rule(vjp, len(ins), name)
+        self._set(name=name or "OpFromGraph", body=Body(name or "OpFromGraph", ins, outs, vjp, jvp, owner=self))
 
     def __call__(self, *args: Any) -> Any:
         body = self.body
@@ -187,18 +189,24 @@ class BlockFunction(_Block):
     `node.attrs`. The function runs once per combination of input types and attributes.
     """
 
+    function: Callable[..., Any]
+    vjp_rule: Any
+    jvp_rule: Rule | None
+    bodies: dict[Any, Body]
+    signature: inspect.Signature
+
     def __init__(self, function: Callable[..., Any], vjp: Any = None, jvp: Rule | None = None, name: str | None = None):
         self._set(name=name or function.__name__, function=function, vjp_rule=vjp, jvp_rule=jvp, bodies={},
                   signature=inspect.signature(function))
-        functools.update_wrapper(_Facade(self), function)
+        functools.update_wrapper(cast(Any, _Facade(self)), function)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         bound = self.signature.bind(*args, **kwargs)
         bound.apply_defaults()
         variables: list[Node] = []
         template: dict[str, Any] = {}
-        for key, value in bound.arguments.items():
-            template[key] = _mark(value, variables)
+        for parameter, value in bound.arguments.items():
+            template[parameter] = _mark(value, variables)
         key = (tuple(x._type for x in variables), freeze({k: _plain(v) for k, v in template.items()}))
         body = self.bodies.get(key)
         if body is None:

@@ -32,8 +32,9 @@ class Notes:
 
     __slots__ = ("label", "scopes", "origin", "receipts")
 
-    def __init__(self, label: str | None, scopes: tuple[str, ...], line: origin.Origin | None):
-        self.label, self.scopes, self.origin, self.receipts = label, scopes, line, ()
+    def __init__(self, label: str | None, scopes: tuple[str, ...], line: origin.Origin | None) -> None:
+        self.label, self.scopes, self.origin = label, scopes, line
+        self.receipts: tuple[Any, ...] = ()
 
 
 class Op:
@@ -61,7 +62,7 @@ class Node:
     payload: Any
 
     def __init__(self, op: Op, inputs: tuple[Node, ...], attrs: Mapping[str, Any], type_: Any, payload: Any = None,
-                 label: str | None = None):
+                 label: str | None = None) -> None:
         self.op, self.inputs, self.attrs, self._type, self.payload = op, inputs, attrs, type_, payload
         self.deps = (*inputs, *sized) if attrs and (sized := values_in(attrs)) else inputs
         self.serial = next(_serial)
@@ -144,7 +145,7 @@ class Node:
         """The user's file:line that made this node."""
         return origin.show(self.notes.origin)
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[Any, ...]:
         raise TypeError("a variable does not pickle by itself; pickle the compiled function, or use sg.graph_text")
 
 
@@ -162,7 +163,7 @@ def values_in(attrs: Mapping[str, Any]) -> list[Node]:
 
 
 class _Leaf(Op):
-    def __init__(self, name: str):
+    def __init__(self, name: str) -> None:
         self.name = name
 
 
@@ -271,7 +272,7 @@ class TensorType:
 
     __slots__ = ("dtype", "shape")
 
-    def __init__(self, dtype: str, shape: Sequence[int | str | None]):
+    def __init__(self, dtype: str, shape: Sequence[int | str | None]) -> None:
         self.dtype, self.shape = dtype, tuple(shape)
 
     @property

@@ -16,7 +16,7 @@ class Type:
 
     __slots__ = ("dtype", "dims", "_hash")
 
-    def __init__(self, dtype: str, dims: Iterable[Any] = ()):
+    def __init__(self, dtype: str, dims: Iterable[Any] = ()) -> None:
         self.dtype, self.dims = dtype, tuple(dims)
         self._hash = hash((dtype, self.dims))
 
@@ -26,7 +26,7 @@ class Type:
     def __eq__(self, other: object) -> bool:
         return self is other or (isinstance(other, Type) and self.dtype == other.dtype and self.dims == other.dims)
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[Any, ...]:
         return Type, (self.dtype, self.dims)
 
     @property
@@ -34,7 +34,7 @@ class Type:
         return len(self.dims)
 
     @property
-    def size(self):
+    def size(self) -> Any:
         """Number of elements: an int or a polynomial."""
         return poly.product(self.dims)
 
@@ -43,7 +43,7 @@ class Type:
         return all(isinstance(d, int) for d in self.dims)
 
     @property
-    def nbytes(self):
+    def nbytes(self) -> Any:
         return self.size * itemsize(self.dtype)
 
     def with_dtype(self, dtype: str) -> Type:
@@ -58,7 +58,7 @@ class TupleType:
 
     __slots__ = ("items",)
 
-    def __init__(self, items: Iterable[Type]):
+    def __init__(self, items: Iterable[Type]) -> None:
         self.items = tuple(items)
 
     def __hash__(self) -> int:
@@ -67,14 +67,14 @@ class TupleType:
     def __eq__(self, other: object) -> bool:
         return isinstance(other, TupleType) and self.items == other.items
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[Any, ...]:
         return TupleType, (self.items,)
 
     def __repr__(self) -> str:
         return f"({', '.join(map(repr, self.items))})"
 
 
-def dim_text(dim) -> str:
+def dim_text(dim: Any) -> str:
     """A size as users wrote it: 3, batch, or ? for one that has no name."""
     if isinstance(dim, Poly) and len(dim.terms) == 1:
         (mono, c), = dim.terms.items()
@@ -88,7 +88,7 @@ def shape_text(dims: Sequence[Any]) -> str:
     return f"({', '.join(map(dim_text, dims))}{',' if len(dims) == 1 else ''})"
 
 
-def is_one(dim) -> bool:
+def is_one(dim: Any) -> bool:
     return isinstance(dim, int) and dim == 1
 
 

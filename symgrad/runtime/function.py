@@ -48,6 +48,7 @@ def function(inputs: Sequence[Node] | Node, outputs: Any, *, updates: Any = None
     check_inputs(ins)
     structure, outs = flatten_outputs(outputs)
     pairs = update_pairs(updates)
+    pairs += advancing([*outs, *(new for _, new in pairs)], [target for target, _ in pairs])
     replaced = substitute_givens([*outs, *(new for _, new in pairs)], givens)
     outs, news = replaced[:len(outs)], replaced[len(outs):]
     new_values = [fitting_update(target, new) for (target, _), new in zip(pairs, news)]
@@ -60,7 +61,7 @@ class Function:
     """A compiled function. Call it with arrays, by position or by input name."""
 
     def __init__(self, inputs: list[Node], outputs: list[Node], structure: Any, targets: list[Shared], new_values: list[Node],
-                 backend: str, name: str, check: str | None):
+                 backend: str, name: str, check: str | None) -> None:
         self.inputs, self.outputs, self.structure, self.targets = inputs, outputs, structure, targets
         self.new_values, self.backend, self.name, self.check = new_values, backend, name, check
         self.__name__ = name
@@ -70,7 +71,7 @@ class Function:
         self._index_checks = bounds.out_of_range(everything)
         computed = [*everything, *(condition for _, condition in self._index_checks)]
         self.executable = checking.checked(check, compile_graph(inputs, computed, backend), inputs, computed)
-        self._assumptions = [*assumptions.collect(everything), *assumptions.positions(everything)]
+        self._assumptions: list[Any] = [*assumptions.collect(everything), *assumptions.positions(everything)]
         self._sizes_meet = bool(self._assumptions) or assumptions.sizes_meet(inputs)
         self._open_updates = not all(n._type.is_static for n in new_values)
         self._native = getattr(self.executable, "fast", None) if not self._sizes_meet else None
@@ -118,7 +119,7 @@ class Function:
 
     def copy(self) -> Function:
         """The same function with shared values of its own."""
-        own = {s: Shared(s.payload.copy(), s.name) for s in self.shared()}
+        own: dict[Node, Shared] = {s: Shared(s.payload.copy(), s.name) for s in self.shared()}
         nodes = substitute([*self.outputs, *self.new_values], own)
         twin = Function(self.inputs, nodes[:len(self.outputs)], self.structure, [own[t] for t in self.targets],
                         nodes[len(self.outputs):], self.backend, self.name, self.check)
@@ -144,7 +145,7 @@ class Function:
         values = arguments.ordered(self.inputs, args, kwargs, self.name)
         return self.executable.profile([arguments.converted(x, v, k) for k, (x, v) in enumerate(zip(self.inputs, values))])
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[Any, ...]:
         return load_function, (pickling.dump_function(self),)
 
     def __repr__(self) -> str:
@@ -194,7 +195,7 @@ def output(value: Any) -> Node:
 class Structure:
     """Puts results back into the structure the outputs were asked in."""
 
-    def __init__(self, kind: str, keys: tuple = ()):
+    def __init__(self, kind: str, keys: tuple = ()) -> None:
         self.kind, self.keys = kind, keys
 
     def __call__(self, results: list[np.ndarray]) -> Any:
@@ -218,6 +219,12 @@ def update_pairs(updates: Any) -> list[tuple[Shared, Any]]:
     if len(set(targets)) != len(targets):
         raise SymgradError(four_parts("one update per shared variable", "one is listed twice", show(user_line())))
     return pairs
+
+
+def advancing(nodes: list[Any], updated: list[Shared]) -> list[tuple[Shared, Any]]:
+    """Updates that shared variables bring along: the state of a random stream moves on at every call that draws from it."""
+    read = [n for n in order(as_tensor(n) for n in nodes) if isinstance(n, Shared) and n.advance is not None]
+    return [(s, s.advance(s)) for s in read if s.advance is not None and not any(s is u for u in updated)]
 
 
 def fitting_update(target: Shared, new: Node) -> Node:
@@ -274,7 +281,8 @@ def collect_receipts(nodes: list[Node]) -> list[Any]:
     """The override receipts of every `grad` inside the graph."""
     found: dict[int, Any] = {}
     for node in order(nodes):
-        found.update((id(r), r) for r in node.notes.receipts)
+        for r in node.notes.receipts:
+            found[id(r)] = r
     return list(found.values())
 
 

@@ -17,7 +17,7 @@ from ..graph.node import Node, is_leaf, new_input
 from ..graph.types import TupleType, Type
 from ..graph.walk import order as node_order
 from ..graph.walk import substitute
-from ..grad.overrides import Overrides, matching, rule_name
+from ..grad.overrides import Overrides, Selector, matching, rule_name
 from ..grad.reverse import flat, grad, vjp
 from ..ops.row import as_tensor
 from ..runtime.function import function
@@ -157,13 +157,17 @@ class Problem:
     def _optional(self) -> Any:
         """The overrides, none of which has to match one node alone."""
         rules = Overrides(self.overrides or ()).rules
-        return [(matching(lambda n, s=s: s.bind(n) is not None, optional=True), rule) for s, rule in rules]
+        return [(matching(_bound_by(s), optional=True), rule) for s, rule in rules]
 
     def override_of(self, node: Node) -> str:
         for select, rule in Overrides(self.overrides or ()).rules:
             if select.bind(node) is not None:
                 return f", overridden by {rule_name(rule)}"
         return ""
+
+
+def _bound_by(select: Selector) -> Callable[[Node], bool]:
+    return lambda node: select.bind(node) is not None
 
 
 class _Twin:

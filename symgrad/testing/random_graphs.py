@@ -46,7 +46,7 @@ def random_graph(seed: int, steps: int = 12, *, dtype: str = "float64", smooth: 
     for k in range(int(rng.integers(2, 4))):
         shape = (shared_size, *(int(rng.choice(ROWS_OF_TABLE)) for _ in range(int(rng.integers(0, 2)))))
         array = rng.uniform(-2, 2, shape).astype(dtype)
-        declared = ("n", *shape[1:]) if unknown_sizes else shape
+        declared: tuple[Any, ...] = ("n", *shape[1:]) if unknown_sizes else shape
         node = T.tensor(f"x{k}", declared, dtype) if unknown_sizes else new_input(Type(dtype, shape), f"x{k}")
         graph.inputs.append(node)
         graph.arrays.append(array)
@@ -129,7 +129,7 @@ def sliced(pool: Pool, rng: np.random.Generator) -> tuple[Node, Array] | None:
     found = pick(pool, rng, lambda v: v.ndim > 0)
     if found is None:
         return None
-    index = [slice(None), slice(1, None), slice(None, -1), slice(None, None, -1), slice(None, None, 2), 0, -1, None][int(rng.integers(8))]
+    index: Any = [slice(None), slice(1, None), slice(None, -1), slice(None, None, -1), slice(None, None, 2), 0, -1, None][int(rng.integers(8))]
     return found[0][index], found[1][index]
 
 
