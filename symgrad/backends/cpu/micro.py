@@ -15,6 +15,20 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from .micro_plain import (  # noqa: F401  (the plain backend looks for a twin of every factory here)
+    plain_argmax_micro,
+    plain_copy_micro,
+    plain_dot_micro,
+    plain_max_micro,
+    plain_split_micro,
+    plain_tile_micro,
+    plain_transpose_micro,
+    plain_unpool_micro,
+    plain_winograd_input_micro,
+    plain_winograd_output_micro,
+    plain_winograd_weight_micro,
+)
+
 __all__ = [
     "argmax_micro",
     "copy_micro",
@@ -46,17 +60,17 @@ def tile_micro(
     steps: Sequence[tuple[int, int]] = ((0, 0),),
     last: int | None = None,
 ):
-    """The outer-product kernel `mk(x, w, y, c0, c1)` behind matrix products and convolutions.
+    """The outer-product kernel `mk(x, w, y, c0, c1, done)` behind matrix products and convolutions.
 
     y[i*y_row + p] (+)= sum over c in [c0, c1), (xs, ws) in steps and (xt, wt) in taps of
                         w[i*w_row + c*w_red + ws + wt] * x[p + c*x_red + xs + xt]
-    for i < rows and p < vectors*lanes. The sum starts at zero if c0 == 0 and at y otherwise.
+    for i < rows and p < vectors*lanes. The sum starts at zero if done == 0 and at y otherwise.
     `taps` are unrolled, `steps` are looped over. Only x is masked by `last`; y has room for whole vectors.
     """
     tail = lanes if last is None else last
     tile = [(i, j) for i in range(rows) for j in range(vectors)]
 
-    def emit(b: ir.IRBuilder, x, w, y, c0, c1) -> None:
+    def emit(b: ir.IRBuilder, x, w, y, c0, c1, done) -> None:
         vec = _Vectors(b, dtype, lanes)
 
         def reduce_taps(x_at, w_at, acc: list) -> list:
@@ -93,14 +107,14 @@ def tile_micro(
                                    vec.at(w_at, b.load(b.gep(w_table, [_int(0), s]))), acc)
             return _loop(b, _int(0), _int(len(steps)), 1, acc, step)
 
-        start = _choose(b, b.icmp_signed("==", c0, _int(0)),
+        start = _choose(b, b.icmp_signed("==", done, _int(0)),
                         lambda: [vec.zero for _ in tile],
                         lambda: [vec.load(y, i * y_row + lanes * j) for i, j in tile])
         total = _loop(b, c0, c1, 1, start, channel)
         for (i, j), value in zip(tile, total):
             vec.store(y, i * y_row + lanes * j, value)
 
-    return _intrinsic(emit, pointers=3, sizes=2)
+    return _intrinsic(emit, pointers=3, sizes=3)
 
 
 def dot_micro(dtype: str, lanes: int, rows: int, columns: Sequence[int], *, a_row: int, y_row: int,

@@ -227,7 +227,7 @@ class _Correlation:
         with self.out.loop("position", self.positions, self.vectors * self.lanes):
             self.out.add(f"{self.kernel(rows, taps)}("
                          f"advance({self.image}, {sum_text(('u0', self.planes.pitch), 'position')}), "
-                         f"advance({self.weights.name}, {weights}), advance({self.tile}, {sums}), c0, c1)")
+                         f"advance({self.weights.name}, {weights}), advance({self.tile}, {sums}), c0, c1, c0)")
 
     def kernel(self, rows: int, taps: _Taps) -> str:
         planes = self.planes

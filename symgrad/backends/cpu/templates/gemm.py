@@ -166,13 +166,13 @@ def _emit_outer(out: Writer, p: Gemm, result: _Output, target: Target) -> None:
 
     def emit_rows(columns: int) -> None:
         """One strip of columns: all full row tiles, then the ragged one."""
-        x_at = sum_text(("column", p.k)) if pack_b else p.b.at("batch", 0, "j0 + column")
+        x_at = sum_text(("column", p.k), ("k0", tile_columns)) if pack_b else p.b.at("batch", "k0", "j0 + column")
         x = f"advance({packed_b or p.b.name}, {x_at})"
 
         def call(tile_rows: int) -> str:
-            w_at = f"row*{k_block} - k0*{rows}" if pack_a else p.a.at("batch", "i0 + row", 0)
+            w_at = f"row*{k_block}" if pack_a else p.a.at("batch", "i0 + row", "k0")
             return (f"{kernel(tile_rows, columns)}({x}, advance({packed_a or p.a.name}, {w_at}), "
-                    f"advance({tile}, row*{pitch} + column), k0, k1)")
+                    f"advance({tile}, row*{pitch} + column), 0, k1 - k0, k0)")
         if p.m >= rows:
             with out.block(f"for row in range(0, rows - {rows - 1}, {rows}):"):
                 out.add(call(rows))
@@ -401,8 +401,7 @@ def _emit_any_size(out: Writer, p: Gemm, result: _Output, target: Target) -> Non
                 )
                 with out.block(f"for column in range(0, columns, {tile_columns}):"):
                     with out.block(f"for row in range(0, rows, {rows}):"):
-                        # the panels start at k0, the sum at k = 0
-                        out.add(f"{kernel}(advance({packed_b}, column*{k_block} - k0*{tile_columns}), "
-                                f"advance({packed_a}, row*{k_block} - k0*{rows}), "
-                                f"advance({tile}, row*{pitch} + column), k0, k1)")
+                        out.add(f"{kernel}(advance({packed_b}, column*{k_block}), "
+                                f"advance({packed_a}, row*{k_block}), "
+                                f"advance({tile}, row*{pitch} + column), 0, k1 - k0, k0)")
             result.emit(out, tile, pitch, "rows", "columns")

@@ -246,7 +246,7 @@ class _Kernel:
                         f"{mk}(advance({self.v}, {sum_text(('q', self.v_next), 'position')}), "
                         f"advance({self.u}, {sum_text(('q', self.u_next), (k, depth))}), "
                         f"advance({self.t}, {sum_text(('q', self.t_next), ('k', block.pitch), 'position')}), "
-                        "start, stop)"
+                        "start, stop, start)"
                     )
 
     def emit_outputs(self, epilogue: Epilogue) -> None:
