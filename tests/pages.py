@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import io
+import json
+import os
 import re
+import subprocess
 import sys
 from contextlib import redirect_stdout
 from dataclasses import dataclass
@@ -29,31 +32,44 @@ def fences(page: str) -> list[Fence]:
     return [Fence(m[1], m[2].strip(), m[3], m.start(3), m.end(3)) for m in FENCE.finditer(page)]
 
 
-def run(page: str, name: str) -> list[tuple[Fence, str]]:
-    """Run a page's ```python blocks, in order, as one program `name`. Returns each ```text block with what was printed.
+def outputs(page: str, name: str, folder: Path, imports: Path) -> list[tuple[Fence, str]]:
+    """Run a page's ```python blocks in a process of their own, working in `folder`. Returns each ```text block with
+    what the ```python block above it printed.
 
-    A ```text block shows what the ```python block above it prints. Blocks marked `sketch` are only compiled.
-    Lines count as if the blocks that run were pasted into one file, which is what a message such as `tour.py:12` means.
+    A page runs alone because equal expressions are one object in a process, and keep the line that made them first.
+    """
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("SYMGRAD_") or key == "SYMGRAD_CACHE_DIR"}
+    environment["PYTHONPATH"] = str(imports)
+    (folder / "page.md").write_text(page)
+    done = subprocess.run([sys.executable, __file__, "page.md", name, "printed.json"], cwd=folder, env=environment,
+                          capture_output=True, text=True)
+    if done.returncode:
+        raise AssertionError(f"a snippet of {name} fails:\n{done.stderr}")
+    return list(zip([f for f in fences(page) if f.language == "text"], json.loads((folder / "printed.json").read_text())))
+
+
+def run(page: str, name: str) -> list[str]:
+    """Run a page's ```python blocks, in order, as one program `name`. Returns what each ```text block should show.
+
+    Blocks marked `sketch` are only compiled. Lines count as if the blocks that run were pasted into one file, which is
+    what a message such as `tour.py:12` means.
     """
     module = ModuleType(Path(name).stem)
     module.__file__ = name
     sys.modules[module.__name__] = module           # so that classes of the page pickle
     shown, printed, lines = [], "", 0
-    try:
-        for fence in fences(page):
-            if fence.language == "text":
-                shown.append((fence, printed))
-            elif fence.language == "python":
-                code = compile("\n" * lines + fence.text, name, "exec")
-                if "sketch" in fence.words:
-                    continue
-                output = io.StringIO()
-                with redirect_stdout(output):
-                    exec(code, vars(module))
-                printed = output.getvalue()
-                lines += fence.text.count("\n")
-    finally:
-        del sys.modules[module.__name__]
+    for fence in fences(page):
+        if fence.language == "text":
+            shown.append(printed)
+        elif fence.language == "python":
+            code = compile("\n" * lines + fence.text, name, "exec")
+            if "sketch" in fence.words:
+                continue
+            output = io.StringIO()
+            with redirect_stdout(output):
+                exec(code, vars(module))
+            printed = output.getvalue()
+            lines += fence.text.count("\n")
     return shown
 
 
@@ -87,3 +103,8 @@ def anchors(page: str) -> set[str]:
     """The anchors of the page's headings, as code hosts make them."""
     headings = re.findall(r"^#+ (.*)$", FENCE.sub("", page), re.M)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+if __name__ == "__main__":
+    page, name, result = sys.argv[1:]
+    Path(result).write_text(json.dumps(run(Path(page).read_text(), name)))
