@@ -42,14 +42,14 @@ __version__ = "0.1.0"
 
 # loaded on first use, so that building graphs and taking gradients needs neither Numba nor the layers above
 _LATER = {"function": "runtime.function", "Function": "runtime.function", "nn": "nn", "optim": "optim", "losses": "losses",
-          "saliency": "saliency", "testing": "testing", "viz": "viz"}
+          "random": "random", "straight_through": "random", "saliency": "saliency", "testing": "testing", "viz": "viz"}
 
 
 def __getattr__(name: str) -> Any:
     if name not in _LATER:
         raise AttributeError(f"module 'symgrad' has no attribute {name!r}")
     module = importlib.import_module(f".{_LATER[name]}", __name__)
-    value = getattr(module, name) if _LATER[name].startswith("runtime") else module
+    value = getattr(module, name, module)
     globals()[name] = value
     return value
 
@@ -66,5 +66,5 @@ __all__ = [
     "DEFAULT", "STOP", "BackendError", "CompileError", "DTypeError", "DisconnectedError", "Function", "MissingInputError", "NanError",
     "OpFromGraph", "OverrideError", "Overrides", "Shared", "ShapeError", "SymgradError", "UnusedInputError", "UnusedOverrideError", "Variable",
     "config", "function", "grad", "grad_clip", "grad_scale", "graph_text", "jvp", "like", "losses", "matching", "named", "nn", "on", "op_from_graph",
-    "optim", "parse_graph", "patterns", "receipt", "saliency", "scope", "shared", "stop_gradient", "tensor", "testing", "viz", "vjp", "within",
+    "optim", "parse_graph", "patterns", "random", "receipt", "saliency", "scope", "shared", "stop_gradient", "straight_through", "tensor", "testing", "viz", "vjp", "within",
 ]

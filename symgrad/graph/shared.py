@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -16,11 +17,12 @@ from .types import Type, shape_text
 class Shared(Node):
     """A variable with a value of its own, kept between calls; the handle in `updates`, `wrt` and `givens`."""
 
-    __slots__ = ("version",)
+    __slots__ = ("advance", "version")
 
-    def __init__(self, array: np.ndarray, name: str | None = None):
+    def __init__(self, array: np.ndarray, name: str | None = None, advance: Callable[[Node], Node] | None = None):
+        """advance: what becomes of the value at each call of a function that reads it, unless the function updates it itself."""
         super().__init__(SHARED, (), {}, Type(array.dtype.name, array.shape), payload=array, label=name)
-        self.version = 0
+        self.version, self.advance = 0, advance
 
     def get_value(self, borrow: bool = False) -> np.ndarray:
         """The value: a copy, or the array itself with borrow=True."""

@@ -1,0 +1,253 @@
+"""Random streams: draws that forward and backward see alike.
+
+A draw is a node. Whatever uses the node, forward or backward, in any block or rule, sees the same numbers within one call of a
+compiled function; the stream moves on by itself at each call, and only there. The numbers are a function of (seed, step of the
+stream, number of the draw, position), by Philox4x32-10: the same on every backend. Two functions that share a stream never
+repeat each other.
+
+Draws with a location and a scale are differentiable in both. Discrete draws are not: `straight_through` passes a gradient all
+the same, and says so.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from . import tensor as T
+from .base.dtypes import as_float, dtype_name, is_float, is_integer
+from .base.errors import DTypeError, ShapeError, SymgradError, four_parts
+from .base.origin import show, user_line
+from .graph.block import BlockFunction
+from .graph.node import CONSTANT, Node
+from .graph.shared import Shared
+from .ops.control import stop_gradient
+from .ops.random import random_bits
+from .ops.row import STOP
+from .ops.shape import as_shape
+
+Size = int | Sequence[Any] | None
+
+
+class RandomStream:
+    """A source of draws. `seed` is an int from 0 to 2**64 - 1.
+
+    `stream.seed(s)` starts again, `stream.state` and `set_state` save and restore where it stands.
+    """
+
+    def __init__(self, seed: int = 0):
+        self.variable = Shared(_start(seed), "random state", advance=_next_step)
+        self._draws = 0
+
+    def seed(self, seed: int) -> None:
+        """Start again from the beginning of another stream."""
+        self.variable.replace(_start(seed))
+
+    @property
+    def state(self) -> np.ndarray:
+        """Where the stream stands: uint64 (seed, calls so far)."""
+        return self.variable.get_value()
+
+    def set_state(self, state: Any) -> None:
+        """Return to a state saved before."""
+        self.variable.set_value(np.asarray(state, np.uint64))
+
+    def bits(self, size: Size = (), words: int = 1) -> list[Node]:
+        """Independent uint32 draws of this shape, up to four at a time from one number of the stream."""
+        draw, self._draws = self._draws, self._draws + 1
+        shape = as_shape(() if size is None else size, "the size of a draw")
+        return [random_bits(self.variable, draw=draw, word=w, shape=shape) for w in range(words)]
+
+    # ---- continuous
+    def uniform(self, size: Size = (), low: Any = 0.0, high: Any = 1.0, *, dtype: Any = None) -> Node:
+        """Uniform in [low, high): 24 random bits in float32, 53 in float64."""
+        return _placed(self._unit(_shape(size, low, high), dtype), low, T.as_tensor(high, _dtype(dtype)) - low, dtype)
+
+    def normal(self, size: Size = (), loc: Any = 0.0, scale: Any = 1.0, *, dtype: Any = None) -> Node:
+        """Normal with mean loc and standard deviation scale (Box and Muller 1958)."""
+        shape = _shape(size, loc, scale)
+        radius = T.sqrt(-2.0 * T.log(1.0 - self._unit(shape, dtype)))
+        return _placed(radius * T.cos((2 * math.pi) * self._unit(shape, dtype)), loc, scale, dtype)
+
+    def truncated_normal(self, size: Size = (), low: float = -2.0, high: float = 2.0, loc: Any = 0.0, scale: Any = 1.0, *, dtype: Any = None) -> Node:
+        """loc + scale * z with z standard normal given low <= z <= high, by inversion of the distribution function."""
+        below, above = (0.5 * (1 + math.erf(z / math.sqrt(2))) for z in (low, high))
+        u = below + (above - below) * self._unit(_shape(size, loc, scale), dtype)
+        return _placed(T.clip(math.sqrt(2) * T.erfinv(2.0 * u - 1.0), low, high), loc, scale, dtype)
+
+    def exponential(self, size: Size = (), scale: Any = 1.0, *, dtype: Any = None) -> Node:
+        """Exponential with mean scale."""
+        return _placed(-T.log1p(-self._unit(_shape(size, scale), dtype)), 0.0, scale, dtype)
+
+    def gumbel(self, size: Size = (), loc: Any = 0.0, scale: Any = 1.0, *, dtype: Any = None) -> Node:
+        """Gumbel: loc - scale * log(-log u). The argmax of logits plus Gumbel draws is a categorical draw."""
+        return _placed(-T.log(-T.log(self._open_unit(_shape(size, loc, scale), dtype))), loc, scale, dtype)
+
+    def laplace(self, size: Size = (), loc: Any = 0.0, scale: Any = 1.0, *, dtype: Any = None) -> Node:
+        """Laplace with median loc: a sign times an exponential draw."""
+        centred = self._open_unit(_shape(size, loc, scale), dtype) - 0.5
+        return _placed(-T.sign(centred) * T.log1p(-2.0 * T.abs(centred)), loc, scale, dtype)
+
+    # ---- discrete
+    def bernoulli(self, p: Any = 0.5, size: Size = None, *, dtype: Any = "bool") -> Node:
+        """True with probability p. Not differentiable in p."""
+        p = T.as_tensor(p)
+        _check_probabilities(p)
+        shape = p.dims if size is None else as_shape(size)
+        return T.cast(self._unit(shape, p.dtype if is_float(p.dtype) else None) < stop_gradient(p), dtype)
+
+    def integers(self, low: int, high: int | None = None, size: Size = (), *, dtype: Any = "int64") -> Node:
+        """Integers in [low, high), or [0, low) when only one bound is given; at most 2**32 of them."""
+        low, high = (0, low) if high is None else (low, high)
+        count = high - low
+        if not 0 < count <= 2**32:
+            raise ShapeError(four_parts(f"integers in [{low}, {high})", f"{count} values", show(user_line()), "1 to 2**32 values"))
+        word, = self.bits(size)
+        # the high half of word * count: uniform up to count / 2**32
+        scaled = T.right_shift(T.cast(word, "uint64") * T.constant(count, "uint64"), T.constant(32, "uint64"))
+        return T.cast(T.cast(scaled, "int64") + low, dtype)
+
+    def categorical(self, probs: Any, size: Size = None, *, dtype: Any = "int64") -> Node:
+        """A class per row of probabilities: probs (..., k) gives (...); size is the shape of the draws when it is larger."""
+        probs = T.as_tensor(probs)
+        _check_distribution(probs)
+        shape = probs.dims[:-1] if size is None else as_shape(size)
+        u = T.expand_dims(self._unit(shape, probs.dtype), -1)
+        below = T.cumsum(stop_gradient(probs), axis=-1)[..., :-1]
+        return T.sum(u >= below, axis=-1, dtype="int64").astype(dtype)
+
+    def permutation(self, n: int | Node) -> Node:
+        """The numbers 0 to n - 1 in random order; of an array, its rows."""
+        if isinstance(n, Node) and n.ndim:
+            return n[self.permutation(n.shape[0])]
+        return T.argsort(self._unit((n,), "float64"))
+
+    def choice(self, a: Any, size: Size = (), replace: bool = True, p: Any = None) -> Node:
+        """Elements of a (or of 0 to a - 1): with replacement uniformly or by probabilities p, without it uniformly."""
+        count = a if isinstance(a, int) else T.as_tensor(a).dims[0]
+        if p is not None and not replace:
+            raise SymgradError(four_parts("choice without replacement by probabilities", "replace=False with p", show(user_line()),
+                                          "the first of T.argsort(-(T.log(p) + stream.gumbel((n,))))"))
+        if replace:
+            places = self.integers(count, size=size) if p is None else self.categorical(p, as_shape(size))
+        else:
+            shape = as_shape(size)
+            total = math.prod(shape)
+            if isinstance(count, int) and total > count:
+                raise ShapeError(four_parts(f"{total} different elements of {count}", "replace=False", show(user_line()), "replace=True"))
+            places = T.reshape(self.permutation(count)[:total], shape)
+        return places if isinstance(a, int) else T.as_tensor(a)[places]
+
+    # ---- building blocks
+    def _unit(self, shape: Any, dtype: Any) -> Node:
+        """Uniform in [0, 1)."""
+        name = _dtype(dtype)
+        if name == "float32":
+            word, = self.bits(shape)
+            return T.cast(T.right_shift(word, T.constant(8, "uint32")), name) * T.constant(2.0**-24, name)
+        high, low = self.bits(shape, words=2)
+        a, b = (T.cast(T.right_shift(w, T.constant(s, "uint32")), name) for w, s in ((high, 5), (low, 6)))
+        return (a * 2.0**26 + b) * 2.0**-53
+
+    def _open_unit(self, shape: Any, dtype: Any) -> Node:
+        """Uniform in (0, 1): the middles of the intervals of `_unit`."""
+        name = _dtype(dtype)
+        return self._unit(shape, name) * (1 - 2.0**-24) + 2.0**-25
+
+
+def straight_through(hard: Node, soft: Node) -> Node:
+    """The value of `hard` with the gradient of `soft` (Bengio, Leonard and Courville 2013): for gates that are drawn or rounded.
+
+    Raises ShapeError when their shapes differ.
+    """
+    hard, soft = T.as_tensor(hard), T.as_tensor(soft)
+    if hard.ndim != soft.ndim or any(isinstance(a, int) and isinstance(b, int) and a != b for a, b in zip(hard.dims, soft.dims)):
+        raise ShapeError(four_parts("straight_through of two variables of one shape", f"{hard._type} and {soft._type}", show(user_line())))
+    return _straight_through(hard.astype(soft.dtype), soft)
+
+
+def gumbel_softmax(stream: RandomStream, logits: Node, temperature: Any = 1.0, axis: int = -1, hard: bool = False) -> Node:
+    """A relaxed categorical draw (Jang, Gu and Poole 2017): softmax((logits + Gumbel) / temperature).
+
+    hard=True gives one-hot draws with the gradient of the relaxed ones.
+    """
+    logits = T.as_tensor(logits)
+    soft = T.softmax((logits + stream.gumbel(logits.dims, dtype=logits.dtype)) / temperature, axis=axis)
+    if not hard:
+        return soft
+    return straight_through(T.equal(soft, T.max(soft, axis=axis, keepdims=True)), soft)
+
+
+def score_function(log_probability: Node, reward: Node) -> Node:
+    """A surrogate whose gradient is that of the expected reward of discrete draws: log p(draw) * reward, reward held constant.
+
+    Source: Williams 1992 (REINFORCE). Subtract a baseline from the reward for less variance.
+    """
+    return log_probability * stop_gradient(T.as_tensor(reward))
+
+
+def _straight_through_rule(g: Node, y: Node, hard: Node, soft: Node) -> tuple:
+    return STOP, g
+
+
+def _start(seed: int) -> np.ndarray:
+    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or not 0 <= seed < 2**64:
+        raise SymgradError(four_parts("a seed", f"{seed!r}", show(user_line()), "an int from 0 to 2**64 - 1"))
+    return np.array([seed, 0], np.uint64)
+
+
+def _next_step(state: Node) -> Node:
+    return state + T.constant(np.array([0, 1], np.uint64))
+
+
+def _dtype(dtype: Any) -> str:
+    name = dtype_name(dtype)
+    if not is_float(name):
+        raise DTypeError(four_parts("continuous draws", f"dtype {name}", show(user_line()), "float32 or float64"))
+    return name
+
+
+def _shape(size: Size, *parameters: Any) -> Any:
+    """The shape asked for; (), the default, means that of the parameters."""
+    if size is None or size == ():
+        return T.broadcast_arrays(*map(T.as_tensor, parameters))[0].dims
+    return size
+
+
+def _placed(z: Node, loc: Any, scale: Any, dtype: Any) -> Node:
+    """loc + scale * z in the dtype of z: differentiable in both."""
+    for parameter in (loc, scale):
+        if isinstance(parameter, Node) and is_integer(parameter.dtype):
+            raise DTypeError(four_parts("a float location or scale", f"{parameter._type}, made at {parameter.where}", show(user_line()),
+                                        f"x.astype({as_float(parameter.dtype)!r})"))
+    moved = z if _is_number(scale, 1.0) else z * T.as_tensor(scale, z.dtype)
+    return moved if _is_number(loc, 0.0) else moved + T.as_tensor(loc, z.dtype)
+
+
+def _is_number(value: Any, number: float) -> bool:
+    if isinstance(value, Node):
+        return value.op is CONSTANT and value.ndim == 0 and float(value.payload) == number
+    return isinstance(value, (int, float)) and value == number
+
+
+def _check_probabilities(p: Node) -> None:
+    if p.op is CONSTANT and not (np.all(p.payload >= 0) and np.all(p.payload <= 1)):
+        raise SymgradError(four_parts("probabilities in [0, 1]", f"values from {p.payload.min()} to {p.payload.max()}", show(user_line()),
+                                      "T.sigmoid(x), or T.clip(p, 0, 1)"))
+
+
+def _check_distribution(probs: Node) -> None:
+    if not probs.ndim or not is_float(probs.dtype):
+        raise ShapeError(four_parts("rows of probabilities, (..., k)", f"{probs._type}", show(user_line()), "T.softmax(logits)"))
+    _check_probabilities(probs)
+    if probs.op is CONSTANT and not np.allclose(probs.payload.sum(-1), 1, atol=1e-4):
+        raise SymgradError(four_parts("probabilities that sum to 1", f"sums from {probs.payload.sum(-1).min()} to {probs.payload.sum(-1).max()}",
+                                      show(user_line()), "T.softmax(logits), or p / p.sum(-1, keepdims=True)"))
+
+
+_straight_through = BlockFunction(lambda hard, soft: hard, vjp=_straight_through_rule, name="straight_through")
+
+__all__ = ["RandomStream", "gumbel_softmax", "score_function", "straight_through"]
