@@ -8,7 +8,7 @@ from itertools import product
 import numpy as np
 import pytest
 
-from symgrad.backends.cpu.templates import TemplateText
+from symgrad.backends.cpu.templates import Target, TemplateText
 from symgrad.backends.cpu.templates.conv import Conv, conv_forward, conv_grad_input
 from symgrad.backends.cpu.templates.conv_weight import conv_grad_weight
 from symgrad.backends.cpu.templates.gemm import Gemm, Operand, gemm
@@ -20,6 +20,7 @@ from symgrad.backends.cpu.templates.winograd import (
     winograd_possible,
 )
 from symgrad.backends.cpu.toolchain import compile_text
+from symgrad.backends.plain import run_text
 
 CANARIES = 64
 TOLERANCE = {"float32": 3e-5, "float64": 1e-12}
@@ -76,6 +77,17 @@ def run(template: TemplateText, inputs, shape, dtype, sizes=None):
             "wrote outside"
         )
     return output[CANARIES:CANARIES + total].reshape(shape)
+
+
+def run_plain(template: TemplateText, inputs, shape, dtype):
+    """The output of the same text in plain Python, where leaving an input or a scratch buffer raises an error."""
+    lines, arrays = [*template.header, "def kernel(args):"], [np.asarray(x, dtype).ravel() for x in inputs]
+    arrays.append(np.full(int(np.prod(shape)), np.nan, dtype))
+    lines += [f"    p{i} = ptr_{dtype}(args, {i})" for i in range(len(arrays))]
+    for i, (scratch_dtype, _) in enumerate(template.scratch):
+        lines.append(f"    s{i} = ptr_{scratch_dtype}(args, {len(arrays) + i})")
+    run_text("\n".join([*lines, *template.body]) + "\n", arrays + [aligned(*buffer) for buffer in template.scratch])
+    return arrays[-1].reshape(shape)
 
 
 def storing(pointer, shape):
@@ -405,3 +417,49 @@ def test_max_pool_and_its_gradient(o):
         np.testing.assert_array_equal(run(forward, [x], y.shape, o.dtype), y)
         backward = max_pool_backward(o, storing("p2", x.shape))
         np.testing.assert_allclose(run(backward, [x, g], x.shape, o.dtype), to_x, rtol=1e-5, atol=1e-6)
+
+
+# ---- other machines, and no machine
+
+TARGETS = [Target(vector_bytes=16, registers=16), Target(vector_bytes=64, registers=32)]
+
+
+def small_problems(target):
+    """(template, inputs, expected output, tolerance) of every generator, small enough for plain Python."""
+    rng = np.random.default_rng(5)
+
+    def draw(*shape):
+        return rng.standard_normal(shape).astype("float32")
+    for m, k, n, flip_a, flip_b in ((5, 40, 7, False, True), (9, 6, 11, False, False), (30, 3, 20, False, True),
+                                    (10, 7, 70, True, False)):
+        a, b = draw(m, k), draw(k, n)
+        stored = [np.ascontiguousarray(x.T if flip else x) for x, flip in ((a, flip_a), (b, flip_b))]
+        template = gemm(gemm_case(m, k, n, flip_a, flip_b), storing("p2", (1, m, n)), target=target)
+        yield template, stored, a.astype("float64")[None] @ b, 1e-5
+    for c in (conv_problem(1, 2, 5, 3, 3, 2, 1), conv_problem(2, 3, (4, 7), 2, 3, 1, 1)):
+        x, w, g = draw(c.n, c.c, c.h, c.w), draw(c.k, c.c, c.r, c.s), draw(c.n, c.k, c.p, c.q)
+        y, to_x, to_w = reference(c, x, w, g)
+        kernels = [(conv_forward, c, (x, w), y), (conv_grad_input, replace(c, g="p0"), (g, w), to_x),
+                   (conv_grad_weight, replace(c, g="p1"), (x, g), to_w)]
+        if winograd_possible(c, grad_input=True):
+            kernels += [(winograd_forward, c, (x, w), y), (winograd_grad_input, replace(c, g="p0"), (g, w), to_x)]
+        for make, problem, inputs, wanted in kernels:
+            yield make(problem, storing("p2", wanted.shape), target=target), inputs, wanted, 1e-4
+    for o in (pool_problem(1, 2, (5, 6), 2, 2), pool_problem(1, 1, (5, 7), 3, 2, 1)):
+        x, g = rng.integers(0, 4, (o.n, o.c, o.h, o.w)).astype("float32"), draw(o.n, o.c, o.p, o.q)
+        y, to_x = pool_reference(o, x, g)
+        yield max_pool_forward(o, storing("p1", y.shape), target=target), [x], y, 1e-6
+        yield max_pool_backward(o, storing("p2", to_x.shape), target=target), [x, g], to_x, 1e-6
+
+
+@pytest.mark.parametrize("target", TARGETS, ids=str)
+def test_plain_python_runs_every_template(target):
+    for template, inputs, expected, tolerance in small_problems(target):
+        assert_near(run_plain(template, inputs, expected.shape, "float32"), expected, tolerance)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("target", TARGETS, ids=str)
+def test_other_vector_widths(target):
+    for template, inputs, expected, tolerance in small_problems(target):
+        assert_near(run(template, inputs, expected.shape, "float32"), expected, tolerance)
