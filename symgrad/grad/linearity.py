@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ..graph.inline import inline_blocks
 from ..graph.node import Node
 from ..graph.walk import order
-from ..graph.inline import inline_blocks
 from ..ops.known import is_zero
 
 # ops that are linear in all float operands together

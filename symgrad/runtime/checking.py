@@ -11,8 +11,8 @@ from ..backends.reference import Reference
 from ..base import dtypes
 from ..base.errors import BackendError, NanError, SymgradError, four_parts
 from ..base.origin import show, user_line
-from ..graph.node import Node
 from ..graph.inline import inline_blocks
+from ..graph.node import Node
 
 
 def checked(check: str | None, executable: Any, inputs: Sequence[Node], outputs: Sequence[Node]) -> Any:

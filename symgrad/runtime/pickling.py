@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..base import poly
+from ..graph.inline import inline_blocks
 from ..graph.node import CONSTANT, INPUT, SHARED, Node, constant, make, new_input
 from ..graph.shared import Shared
 from ..graph.types import Type
 from ..graph.walk import order
-from ..graph.inline import inline_blocks
 
 
 def dump_graph(roots: Sequence[Node]) -> list[dict[str, Any]]:

@@ -9,9 +9,9 @@ import numpy as np
 
 from ..base import dtypes
 from ..base.errors import SymgradError
+from ..grad.reverse import flat
 from ..graph.node import new_input
 from ..graph.types import Type
-from ..grad.reverse import flat
 from ..ops.row import as_tensor
 from ..runtime.function import function
 

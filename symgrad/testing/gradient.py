@@ -13,12 +13,12 @@ import numpy as np
 
 from ..base import dtypes
 from ..base.errors import SymgradError, four_parts
+from ..grad.overrides import Overrides, Selector, matching, rule_name
+from ..grad.reverse import flat, grad, vjp
 from ..graph.node import Node, is_leaf, new_input
 from ..graph.types import TupleType, Type
 from ..graph.walk import order as node_order
 from ..graph.walk import substitute
-from ..grad.overrides import Overrides, Selector, matching, rule_name
-from ..grad.reverse import flat, grad, vjp
 from ..ops.row import as_tensor
 from ..runtime.function import function
 
@@ -86,7 +86,7 @@ class Problem:
     def first_disagreement(self) -> tuple[int, np.ndarray, float, float] | None:
         """(argument, its gradient, slope by the gradient, slope by differences) of the first argument that is off."""
         answers = function(self.inputs, self.gradients, backend=self.backend, on_unused_input="ignore")(*self.point)
-        for k, (x, g) in enumerate(zip(self.wrt, answers)):
+        for x, g in zip(self.wrt, answers):
             position = next(j for j, y in enumerate(self.inputs) if y is x)
             if g.shape != self.point[position].shape:
                 raise GradientError(four_parts(f"the gradient of {self.name} with respect to argument {position}",
