@@ -21,6 +21,7 @@ from ...schedule.groups import Group, Grouping
 from ...schedule.lower import Values, atom_of, flat_index
 from ...schedule.plan import Scratch
 from ...schedule.views import Strided, contiguous, strided
+from .. import serial
 from ..text import Printer, Scope
 from .templates import TemplateText
 from .templates.conv import Conv, conv_forward, conv_grad_input
@@ -34,11 +35,15 @@ class Templates:
     """The contractions of the CPU backend."""
 
     def accepts(self, node: Node) -> bool:
+        if serial.is_serial(node):
+            return True
         entry = ENTRIES.get(node.op.name)
         return entry is not None and node.dtype in FLOATS and entry.accepts(node)
 
     def operands(self, node: Node) -> list[Strided]:
         """The operands as the template reads them; the base of each must lie in memory."""
+        if serial.is_serial(node):
+            return [in_memory(x) for x in serial.in_memory(node)]
         entry = ENTRIES[node.op.name]
         return [entry.layout(node, node.inputs[k]) for k in entry.reads or range(len(node.inputs))]
 
@@ -46,13 +51,15 @@ class Templates:
         """The template's text into the printer, with the group's elementwise results in its epilogue."""
         node = group.template
         assert node is not None
+        if serial.is_serial(node):
+            return (), serial.print_serial(printer, group, grouping)
         hole = Epilogue(group, grouping, printer)
         text = ENTRIES[node.op.name].generate(node, self.operands(node), printer, hole)
         printer.scope.lines.extend(line.removeprefix("    ") for line in text.body)
         return text.header, [Scratch(f"s{k}", dtype, size) for k, (dtype, size) in enumerate(text.scratch)]
 
     def flops(self, node: Node) -> Any:
-        return ENTRIES[node.op.name].flops(node)
+        return 0 if serial.is_serial(node) else ENTRIES[node.op.name].flops(node)
 
 
 class Epilogue:
