@@ -575,6 +575,12 @@ def test_node_of_a_block_shows_its_attributes():
     assert seen == {"factor": 3.0, "kind": "b", "op": scaled}
 
 
+def test_functions_in_front_of_a_row_select_it():
+    x = T.vector("x")
+    h = sg.grad(T.clip(x, 0, 1).sum(), x, overrides={T.clip: lambda g, y, x, low, high: (5 * g, sg.STOP, sg.STOP)})
+    assert sg.function([x], h, backend="reference", on_unused_input="ignore")(V).tolist() == [5, 5, 5]
+
+
 def test_blocks_of_the_library_are_selected_by_name():
     x = T.matrix("x")
     for fn, call in ((T.gelu, T.gelu), (T.layer_norm, lambda x: T.layer_norm(x, (3,))), (T.softmax, T.softmax), (T.silu, T.silu)):
@@ -719,6 +725,39 @@ def test_the_receipt_of_one_gradient_does_not_reach_an_equal_expression():
     assert len(sg.receipt(with_rule)) == 1 and len(sg.receipt(plain)) == 0
     f = sg.function([x], [with_rule, plain], backend="cpu", on_unused_input="ignore")
     assert [r.tolist() for r in f(V)] == [[1, 1, 1]] * 2 and len(f.receipts) == 1
+
+
+# ---------------------------------------------------------------------------------------------- randomness
+def test_a_rule_may_draw_random_numbers(backend):
+    rng = sg.random.RandomStream(3)
+    x = T.vector("x")
+    h = sg.grad(T.relu(x).sum(), x, overrides={T.relu: lambda g, y, x: g * rng.uniform(x.shape)})
+    f = sg.function([x], h, backend=backend, on_unused_input="ignore")
+    first, second = f(V), f(V)
+    assert ((0 <= first) & (first < 1)).all() and first.tolist() != second.tolist()
+
+
+def test_a_stochastic_block_draws_once_and_replays_in_the_backward_pass(backend):
+    """Inside a block, with the draw captured or made in the body; the gradient of x * mask is the mask."""
+    rng = sg.random.RandomStream(3)
+    dropped = sg.op_from_graph(lambda x: x * rng.bernoulli(0.5, x.shape), name="dropped")
+    a = T.tensor("a", (64,))
+    mask = rng.bernoulli(0.5, (64,))
+    captured = sg.OpFromGraph([a], [a * mask, mask])
+    x = T.tensor("x", (64,))
+    y, (z, m) = dropped(x), captured(x)
+    gy, gz = sg.grad(y.sum(), x), sg.grad(z.sum(), x)
+    f = sg.function([x], [y, gy, z, m, gz], backend=backend)
+    ones = np.ones(64, "f")
+    draws = []
+    for _ in range(3):
+        y_, gy_, z_, m_, gz_ = f(ones)
+        np.testing.assert_array_equal(y_, gy_)
+        np.testing.assert_array_equal(z_, gz_)
+        np.testing.assert_array_equal(z_, m_.astype("f"))
+        assert 0 < y_.sum() < 64 and set(y_.tolist()) == {0, 1}
+        draws.append((*y_, *z_))
+    assert len(set(draws)) == 3
 
 
 # ------------------------------------------------------------------------------------------- forward mode

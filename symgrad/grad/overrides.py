@@ -17,7 +17,10 @@ from ..base.errors import OverrideError, UnusedOverrideError, close_match, four_
 from ..base.origin import show, user_line
 from ..graph.block import BlockFunction, OpFromGraph, is_call
 from ..graph.node import Node, Op, is_leaf
+from ..ops.row import ROWS
 from .patterns import Pattern, relu
+
+_OPS = Op.__module__.split(".")[0] + ".ops."
 
 
 class Selector:
@@ -169,6 +172,9 @@ def selector(value: Any) -> Selector:
         return named(value)
     if isinstance(value, (Op, BlockFunction, OpFromGraph)):
         return on(value)
+    name = getattr(value, "__name__", None)
+    if name in ROWS and getattr(value, "__module__", "").startswith(_OPS):      # T.clip: a function in front of its row
+        return on(ROWS[name])
     hint = "an op such as T.relu, a block, or sg.on / named / within / matching / like"
     raise OverrideError(four_parts("what an override applies to", f"{value!r}, which no node is made of", show(user_line()), hint))
 
