@@ -89,6 +89,8 @@ algebra = RuleBook("algebra", [
     (-(x - y),                          y - x, ZERO_SIGN),
     (sum_(-x, axis=a, keepdims=s),      -sum_(x, axis=a, keepdims=s), ZERO_SIGN,
      examples({"x": (3, 4), "a": (1,), "s": False}, {"x": (0, 3), "a": (0,), "s": True})),
+    (where(b, -x, 0),                   -where(b, x, 0), ZERO_SIGN),
+    (where(b, 0, -x),                   -where(b, 0, x), ZERO_SIGN),
     # factors and terms
     ((n * c) * d,                       n * (c * d)),
     ((n + c) + d,                       n + (c + d)),
@@ -171,6 +173,48 @@ algebra = RuleBook("algebra", [
     (op("positive")(x),                 x),
 ])
 # fmt: on
+
+
+# ops that turn their sign when one of these operands does
+ODD = {
+    "matmul": (0, 1),
+    "conv1d": (0, 1),
+    "conv2d": (0, 1),
+    "conv3d": (0, 1),
+    "convolution_input_grad": (0, 1),
+    "convolution_weight_grad": (0, 1),
+    "max_pool_grad": (2,),
+    "max_pool_pick": (2,),
+    "avg_pool_grad": (0,),
+    "reshape": (0,),
+    "transpose": (0,),
+    "subtensor": (0,),
+}
+
+
+def _odd_samples() -> list[Node]:
+    square_, image, filters = (new_input(Type("float32", d)) for d in ((4, 4), (1, 2, 5, 5), (3, 2, 3, 3)))
+    minus = lambda v: make(ROWS["negative"], [v])
+    conv = make(ROWS["conv2d"], [image, filters], stride=(1, 1), padding=((1, 1), (1, 1)), dilation=(1, 1), groups=1)
+    return [
+        make(ROWS["matmul"], [minus(square_), square_]),
+        make(ROWS["matmul"], [square_, minus(square_)]),
+        make(ROWS["conv2d"], [minus(image), filters], **conv.attrs),
+        make(ROWS["conv2d"], [image, minus(filters)], **conv.attrs),
+        make(ROWS["reshape"], [minus(square_)], shape=(2, 8)),
+        make(ROWS["transpose"], [minus(square_)], axes=(1, 0)),
+        make(ROWS["subtensor"], [minus(square_)], items=(("int", 1), ("slice", 0, 2, 2))),
+    ]
+
+
+@algebra.law(*sorted(ODD), samples=_odd_samples, claims=[ZERO_SIGN])
+def negate_late(node: Node) -> Node | None:
+    """The sign of an operand becomes the sign of the result, where it meets other signs or a kernel that runs anyway."""
+    for k in ODD[node.op.name]:
+        if k < len(node.inputs) and node.inputs[k].op is ROWS["negative"]:
+            inputs = [*node.inputs[:k], node.inputs[k].inputs[0], *node.inputs[k + 1 :]]
+            return make(ROWS["negative"], [make(node.op, inputs, **node.attrs)])
+    return None
 
 
 def holds(small: str, large: str) -> bool:

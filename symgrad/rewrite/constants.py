@@ -67,7 +67,7 @@ def fold(node: Node) -> Node | None:
         return None
     try:
         with np.errstate(all="ignore"):
-            value = np.asarray(node.op.numpy(*given, **node.attrs))  # type: ignore[attr-defined]
+            value = np.asarray(node.op.numpy(*given, **node.attrs))
     except (ArithmeticError, IndexError, ValueError, SymgradError):
         return None  # what is wrong with it is told when it runs, at the user's line
     if value.shape != node.dims:

@@ -217,7 +217,7 @@ def uniform(node: Node) -> Any:
 def matcher(pattern: Pattern) -> Match:
     """A function that says whether a node looks like the pattern, and notes what the variables stand for."""
     if isinstance(pattern, Literal):
-        return lambda node, found, value=pattern.value: _is_value(node, value)
+        return _match_literal(pattern.value)
     if isinstance(pattern, Variable):
         return _match_variable(pattern.name, _KINDS[pattern.kind])
     assert isinstance(pattern, Apply)
@@ -238,6 +238,10 @@ def matcher(pattern: Pattern) -> Match:
         return not attrs or all(_match_attribute(node.attrs[k], v, found) for k, v in attrs)
 
     return match
+
+
+def _match_literal(value: bool | int | float) -> Match:
+    return lambda node, found: _is_value(node, value)
 
 
 def first_ops(pattern: Pattern) -> frozenset[Any] | None:
@@ -292,11 +296,7 @@ def orders(pattern: Pattern) -> list[Pattern]:
         return [pattern]
     result: dict[str, Pattern] = {}
     for arguments in itertools.product(*(orders(a) for a in pattern.arguments)):
-        swaps = (
-            [arguments, arguments[::-1]]
-            if pattern.name in COMMUTING and not _symmetric(arguments)
-            else [arguments]
-        )
+        swaps = [arguments, arguments[::-1]] if pattern.name in COMMUTING and not _symmetric(arguments) else [arguments]
         for chosen in swaps:
             other = Apply(pattern.name, (*chosen, *([...] if pattern.any_attrs else [])), pattern.attrs)
             result.setdefault(repr(other), other)
@@ -318,15 +318,8 @@ def build(pattern: Pattern, found: Found, dtype: str) -> Node:
     assert isinstance(pattern, Apply)
     built = [None if isinstance(a, Literal) else build(a, found, dtype) for a in pattern.arguments]
     near = [b.dtype for b in built if b is not None]
-    inputs = [
-        build(a, found, near[-1] if near else dtype) if b is None else b
-        for a, b in zip(pattern.arguments, built)
-    ]
-    attrs = (
-        found["attributes"]
-        if pattern.any_attrs
-        else {k: _attribute_value(v, found) for k, v in pattern.attrs.items()}
-    )
+    inputs = [build(a, found, near[-1] if near else dtype) if b is None else b for a, b in zip(pattern.arguments, built)]
+    attrs = found["attributes"] if pattern.any_attrs else {k: _attribute_value(v, found) for k, v in pattern.attrs.items()}
     return make(ROWS[pattern.name], inputs, **attrs)
 
 
@@ -352,6 +345,4 @@ def repeats_to(dims: Sequence[Any], target: Sequence[Any]) -> bool:
     if len(dims) > len(target):
         return False
     tail = target[len(target) - len(dims) :]
-    return all(d == e or (isinstance(d, int) and d == 1) for d, e in zip(dims, tail)) and broadcast_dims(
-        dims, target
-    ) == tuple(target)
+    return all(d == e or (isinstance(d, int) and d == 1) for d, e in zip(dims, tail)) and broadcast_dims(dims, target) == tuple(target)

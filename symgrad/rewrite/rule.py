@@ -111,9 +111,8 @@ class Rule:
         return f"{self.line[0].rsplit('/', 1)[-1]}:{self.line[1]}"
 
     def __str__(self) -> str:
-        return f"{self.book}: " + (
-            f"{self.left!r} -> {self.right!r}" if self.left is not None else self.law.__name__
-        )  # type: ignore[union-attr]
+        what = f"{self.left!r} -> {self.right!r}" if self.law is None else self.law.__name__
+        return f"{self.book}: {what}"
 
 
 class RuleBook:
@@ -135,9 +134,7 @@ class RuleBook:
             tuple(c for e in pick(Examples) for c in e.cases),
         )
 
-    def law(
-        self, *roots: Any, samples: Callable[[], Sequence[Node]], claims: Sequence[Claim] = ()
-    ) -> Callable:
+    def law(self, *roots: Any, samples: Callable[[], Sequence[Node]], claims: Sequence[Claim] = ()) -> Callable:
         """Decorator: a function of a node as a rule, for laws that are no pattern. `roots` are op names, or one predicate of an op."""
 
         def add(function: Callable[[Node], Node | None]) -> Callable[[Node], Node | None]:
