@@ -122,7 +122,7 @@ def check_gemm(m, k, n, flip_a=False, flip_b=False, batch=1, dtype="float32", na
     a, b = a.astype(dtype), b.astype(dtype)
     stored = [x.swapaxes(1, 2) if flip else x for x, flip in ((a, flip_a), (b, flip_b))]
     template = gemm(gemm_case(m, k, n, flip_a, flip_b, batch, dtype, names), storing("p2", (batch, m, n)))
-    sizes = {names[s]: v for s, v in (("m", m), ("k", k), ("n", n))} if names else None
+    sizes = {names[s]: v for s, v in (("m", m), ("k", k), ("n", n)) if isinstance(names[s], str)} if names else None
     result = run(template, [np.ascontiguousarray(x) for x in stored], (batch, m, n), dtype, sizes)
     assert_near(result, a.astype("float64") @ b.astype("float64"), TOLERANCE[dtype] * max(k, 1) ** 0.5)
 
@@ -150,7 +150,21 @@ def test_gemm(case):
     check_gemm(**case)
 
 
-NAMED = {"m": "n0", "k": "n1", "n": "n2"}
+@pytest.mark.parametrize("flips", [(False, False), (False, True), (True, False)], ids=str)
+@pytest.mark.parametrize("unknown", ["m", "k", "n"])
+def test_gemm_with_one_unknown_size(unknown, flips):
+    names = {"m": 45, "k": 33, "n": 70} | {unknown: "n0"}
+    check_gemm(45, 33, 70, *flips, names=names)
+
+
+def test_gemm_with_unknown_rows_takes_any_number_of_them():
+    rng = np.random.default_rng(6)
+    b = rng.standard_normal((300, 40)).astype("float32")
+    problem = Gemm("float32", 1, "n0", 40, 300, Operand("p0", (0, 300, 1)), Operand("p1", (0, 40, 1)))
+    for m in (0, 1, 5, 6, 131):
+        a = rng.standard_normal((m, 300)).astype("float32")
+        result = run(gemm(problem, storing("p2", (1, m, 40))), [a, b], (1, m, 40), "float32", {"n0": m})
+        assert_near(result[0], a.astype("float64") @ b, 1e-4)
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 1), (7, 13, 5), (130, 300, 270), (5, 0, 3), (0, 4, 4)])

@@ -11,7 +11,6 @@ given as a name gives the *any-size* form: both operands are packed block by blo
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
 from . import ITEM_BYTES, Epilogue, Target, TemplateText, Writer, choose_tile, host_target, round_up, sum_text
@@ -108,25 +107,39 @@ def gemm(
         return out.text()
     if problem.k == 0:
         _emit_zeros(out, problem, result)
-    elif any(isinstance(number, str) for number in problem.numbers):
-        _emit_any_size(out, problem, result, target)
+        return out.text()
+    if not width and _better_transposed(problem):
+        problem, result = problem.transposed(), replace(result, swapped=True)
+    if _is_inner(problem):
+        _emit_inner(out, problem, result, target)
+    elif _rows_alone_vary(problem):
+        _emit_outer(out, problem, result, target)
     else:
-        if not width and _better_transposed(problem):
-            problem, result = problem.transposed(), replace(result, swapped=True)
-        (_emit_inner if _is_inner(problem) else _emit_outer)(out, problem, result, target)
+        _emit_any_size(out, problem, result, target)
     return out.text()
 
 
 def _better_transposed(p: Gemm) -> bool:
-    if p.n == 1 or p.m == 1:
-        return p.m > 1
+    if isinstance(p.n, str) and isinstance(p.m, int):
+        return True
+    if p.n == 1 and isinstance(p.m, int):
+        return p.m != 1
     along_k = p.b.strides[1] == 1 and p.b.strides[2] != 1
-    return along_k and p.a.strides[1] == 1 and p.a.strides[2] != 1
+    return p.m != 1 and along_k and p.a.strides[1] == 1 and p.a.strides[2] != 1
 
 
 def _is_inner(p: Gemm) -> bool:
     contiguous = p.a.strides[2] == 1 and p.b.strides[1] == 1 and p.b.strides[2] != 1
-    return contiguous and p.k >= 16 and min(p.m, p.n) <= 16
+    return contiguous and _all_known(p.numbers) and p.k >= 16 and min(p.m, p.n) <= 16
+
+
+def _rows_alone_vary(p: Gemm) -> bool:
+    """Whether the outer form applies: everything is known but perhaps the number of rows of a row-major A."""
+    return _all_known(p.numbers[1:]) and (isinstance(p.m, int) or p.a.strides[2] == 1)
+
+
+def _all_known(numbers: tuple[Size, ...]) -> bool:
+    return all(isinstance(number, int) for number in numbers)
 
 
 def _emit_zeros(out: Writer, p: Gemm, result: _Output) -> None:
@@ -140,13 +153,14 @@ def _emit_zeros(out: Writer, p: Gemm, result: _Output) -> None:
 
 def _emit_outer(out: Writer, p: Gemm, result: _Output, target: Target) -> None:
     lanes, item = target.lanes(p.dtype), ITEM_BYTES[p.dtype]
-    rows, vectors = choose_tile(p.m, p.n, lanes, target.registers)
+    m = p.m if isinstance(p.m, int) else 96             # a guess
+    rows, vectors = choose_tile(m, p.n, lanes, target.registers)
     tile_columns = vectors * lanes
-    skinny = p.m <= 8 and p.k * p.n * item > target.l2_bytes
+    skinny = m <= 8 and p.k * p.n * item > target.l2_bytes
     k_block = 8 if skinny else p.k if p.k <= 384 else 256
-    n_block = min(round_up(p.n, tile_columns), round_up(16384 // p.m if skinny else 256, tile_columns))
-    m_block = min(p.m, rows * max(1, 128 // rows))
-    pack_b = p.b.strides[2] != 1 or (not skinny and p.m >= 4 * rows and p.b.strides[1] * item >= 512)
+    n_block = min(round_up(p.n, tile_columns), round_up(16384 // m if skinny else 256, tile_columns))
+    m_block = rows * max(1, 128 // rows) if isinstance(p.m, str) else min(p.m, rows * max(1, 128 // rows))
+    pack_b = p.b.strides[2] != 1 or (not skinny and m >= 4 * rows and p.b.strides[1] * item >= 512)
     pack_a = p.n >= 4 * tile_columns and p.a.strides[2] * item >= 512
     pitch = n_block + (lanes if n_block * item % 1024 == 0 else 0)
     tile = out.buffer(p.dtype, round_up(m_block, rows) * pitch)
@@ -155,153 +169,128 @@ def _emit_outer(out: Writer, p: Gemm, result: _Output, target: Target) -> None:
     column_tail = 0 if pack_b else p.n % tile_columns
 
     def kernel(tile_rows: int, columns: int) -> str:
-        width = -(-columns // lanes)
-        last = f", last={columns % lanes}" if columns % lanes else ""
+        width, last = -(-columns // lanes), f", last={columns % lanes}" if columns % lanes else ""
         w_row, w_red = (1, rows) if pack_a else p.a.strides[1:]
         x_red = tile_columns if pack_b else p.b.strides[1]
-        return out.micro(
-            f"tile_micro({p.dtype!r}, {lanes}, {tile_rows}, {width}, w_row={w_row}, w_red={w_red}, "
-            f"x_red={x_red}, y_row={pitch}{last})"
-        )
+        return out.micro(f"tile_micro({p.dtype!r}, {lanes}, {tile_rows}, {width}, w_row={w_row}, w_red={w_red}, "
+                         f"x_red={x_red}, y_row={pitch}{last})")
 
-    def emit_rows(columns: int) -> None:
-        """One strip of columns: all full row tiles, then the ragged one."""
-        x_at = sum_text(("column", p.k), ("k0", tile_columns)) if pack_b else p.b.at("batch", "k0", "j0 + column")
-        x = f"advance({packed_b or p.b.name}, {x_at})"
-
-        def call(tile_rows: int) -> str:
-            w_at = f"row*{k_block}" if pack_a else p.a.at("batch", "i0 + row", "k0")
-            return (f"{kernel(tile_rows, columns)}({x}, advance({packed_a or p.a.name}, {w_at}), "
-                    f"advance({tile}, row*{pitch} + column), 0, k1 - k0, k0)")
-        if p.m >= rows:
-            with out.block(f"for row in range(0, rows - {rows - 1}, {rows}):"):
-                out.add(call(rows))
-        if p.m % rows:
-            with out.block(f"if rows % {rows} != 0:"):
-                out.add(f"row = rows - {p.m % rows}", call(p.m % rows))
+    def emit_strip(columns: int) -> None:
+        x_at = p.b.at("batch", "k0", "j0 + column")
+        if pack_b:
+            x_at = sum_text(("column", p.k), ("k0", tile_columns))
+        w_at = f"row*{k_block}" if pack_a else p.a.at("batch", "i0 + row", "k0")
+        _emit_row_tiles(out, p.m, rows, lambda tile_rows: (
+            f"{kernel(tile_rows, columns)}(advance({packed_b or p.b.name}, {x_at}), "
+            f"advance({packed_a or p.a.name}, {w_at}), advance({tile}, row*{pitch} + column), 0, k1 - k0, k0)"
+        ))
 
     with out.loop("batch", p.batch), out.loop("j0", p.n, n_block):
         out.add(f"columns = min({n_block}, {p.n} - j0)")
         if pack_b:
-            _emit_panels(
-                out,
-                p.dtype,
-                lanes,
-                packed_b,
-                p.b.name,
-                lambda line: p.b.at("batch", 0, f"j0 + {line}"),
-                p.b.strides[2],
-                p.b.strides[1],
-                "columns",
-                p.n,
-                tile_columns,
-                p.k,
-                p.k,
-            )
+            _Lines.of_b(p, "0").emit_pack(out, p.dtype, lanes, packed_b, tile_columns, p.k, p.k)
         with out.loop("i0", p.m, m_block):
             out.add(f"rows = min({m_block}, {p.m} - i0)")
             with out.loop("k0", p.k, k_block):
                 out.add(f"k1 = min(k0 + {k_block}, {p.k})")
                 if pack_a:
-                    _emit_panels(
-                        out,
-                        p.dtype,
-                        rows,
-                        packed_a,
-                        p.a.name,
-                        lambda line: p.a.at("batch", f"i0 + {line}", "k0"),
-                        p.a.strides[1],
-                        p.a.strides[2],
-                        "rows",
-                        p.m,
-                        rows,
-                        "k1 - k0",
-                        k_block,
-                    )
+                    _Lines.of_a(p, "k0").emit_pack(out, p.dtype, rows, packed_a, rows, "k1 - k0", k_block)
                 if p.n >= tile_columns or not column_tail:
                     limit = f"columns - {tile_columns - 1}" if column_tail else "columns"
                     with out.block(f"for column in range(0, {limit}, {tile_columns}):"):
-                        emit_rows(tile_columns)
+                        emit_strip(tile_columns)
                 if column_tail:
                     with out.block(f"if columns % {tile_columns} != 0:"):
                         out.add(f"column = columns - {column_tail}")
-                        emit_rows(column_tail)
+                        emit_strip(column_tail)
             result.emit(out, tile, pitch, "rows", "columns")
 
 
-def _emit_panels(out: Writer, dtype: str, lanes: int, packed: str, source: str, address: Callable[[str], str],
-                 line_stride: int, k_stride: int, count: str, total: int, panel: int, depth: Size,
-                 panel_depth: int) -> None:
-    """Packs `count` lines of static strides into panels, as `_emit_pack` does.
+def _emit_row_tiles(out: Writer, m: Size, rows: int, call: Callable[[int], str]) -> None:
+    """Calls for all full tiles of rows of a block, then for the rest: one ragged tile, or row by row if unknown."""
+    if isinstance(m, str) or m >= rows:
+        with out.block(f"for row in range(0, rows - {rows - 1}, {rows}):"):
+            out.add(call(rows))
+    if isinstance(m, str):
+        with out.block(f"for row in range(rows - rows % {rows}, rows):"):
+            out.add(call(1))
+    elif m % rows:
+        with out.block(f"if rows % {rows} != 0:"):
+            out.add(f"row = rows - {m % rows}", call(m % rows))
 
-    The last panel of all holds `total % panel` lines.
 
+@dataclass(frozen=True)
+class _Lines:
+    """The rows of A or columns of B in a block, `count` of `total`, to be packed into panels of a few lines.
 
-    Whatever the surplus lines hold only reaches surplus elements of the tile, which nobody reads.
+    packed[line // panel, k, line % panel]: the micro-kernel then reads a panel from end to end. Whatever surplus
+    lines hold only reaches surplus elements of the tile, which nobody reads.
     """
-    def copy(lines: int) -> None:
-        if line_stride == 1:        # k outside: the source is read in the order of memory
-            width = min(lanes, panel)
+
+    name: str
+    first: str              # the address of line `first` at the first k
+    strides: tuple[Size, Size]      # to the next line, to the next k
+    count: str
+    total: Size
+
+    @staticmethod
+    def of_a(p: Gemm, first_k: str) -> _Lines:
+        return _Lines(p.a.name, p.a.at("batch", "i0 + first", first_k), p.a.strides[1:], "rows", p.m)
+
+    @staticmethod
+    def of_b(p: Gemm, first_k: str) -> _Lines:
+        return _Lines(p.b.name, p.b.at("batch", first_k, "j0 + first"), p.b.strides[:0:-1], "columns", p.n)
+
+    def emit_pack(self, out: Writer, dtype: str, lanes: int, packed: str, panel: int, depth: Size,
+                  panel_depth: int) -> None:
+        """Packs `depth` values of every line; panels are `panel_depth` apart."""
+        known = isinstance(self.total, int) and _all_known(self.strides)
+        if known and self.strides[0] == 1:
+            self._emit_copies(out, dtype, min(lanes, panel), packed, panel, depth, panel_depth)
+        elif known and self.strides[1] == 1 and isinstance(depth, int) and panel % lanes == 0:
+            self._emit_transpositions(out, dtype, lanes, packed, panel, depth, panel_depth)
+        else:
+            self._emit_elements(out, dtype, packed, panel, depth, panel_depth)
+
+    def _emit_copies(self, out: Writer, dtype: str, width: int, packed: str, panel: int, depth: Size,
+                     panel_depth: int) -> None:
+        def copy(lines: int) -> str:
             last = f", last={lines % width}" if lines % width else ""
             mk = out.micro(f"copy_micro({dtype!r}, {width}, {-(-lines // width)}{last})")
-            out.add(f"{mk}(advance({source}, {sum_text(address('first'), ('k', k_stride))}), "
+            return (f"{mk}(advance({self.name}, {sum_text(self.first, ('k', self.strides[1]))}), "
                     f"advance({packed}, {sum_text(('first', panel_depth), ('k', panel))}), 1, 0, 0)")
-        else:
-            end = depth - depth % lanes
+        with out.loop("k", depth):              # k outside: the source is read in the order of memory
+            self._emit_panels(out, panel, copy)
+
+    def _emit_transpositions(self, out: Writer, dtype: str, lanes: int, packed: str, panel: int, depth: int,
+                             panel_depth: int) -> None:
+        end = depth - depth % lanes
+
+        def transpose(lines: int) -> str:
             mk = out.micro(f"transpose_micro({dtype!r}, {lanes}, {lines}, end={end}, last={depth - end})")
             to = sum_text(("first", panel_depth))
-            out.add(f"{mk}(advance({source}, {address('first')}), advance({packed}, {to}), {line_stride}, {panel})")
+            return f"{mk}(advance({self.name}, {self.first}), advance({packed}, {to}), {self.strides[0]}, {panel})"
+        self._emit_panels(out, panel, transpose)
 
-    if line_stride != 1 and (k_stride != 1 or not isinstance(depth, int) or panel % lanes):
-        _emit_pack(
-            out,
-            dtype,
-            packed,
-            source,
-            lambda line, k: sum_text(address(line), (k, k_stride)),
-            count,
-            panel,
-            depth,
-            panel_depth,
-            reduce_outside=False,
-        )
-        return
-    with out.loop("k", depth) if line_stride == 1 else nullcontext():
-        if total >= panel:
-            with out.block(f"for first in range(0, {count} - {panel - 1}, {panel}):"):
-                copy(panel)
-        if total % panel:
-            with out.block(f"if {count} % {panel} != 0:"):
-                out.add(f"first = {count} - {total % panel}")
-                copy(total % panel)
+    def _emit_panels(self, out: Writer, panel: int, call: Callable[[int], str]) -> None:
+        if self.total >= panel:
+            with out.block(f"for first in range(0, {self.count} - {panel - 1}, {panel}):"):
+                out.add(call(panel))
+        if self.total % panel:
+            with out.block(f"if {self.count} % {panel} != 0:"):
+                out.add(f"first = {self.count} - {self.total % panel}", call(self.total % panel))
 
-
-def _emit_pack(
-    out: Writer,
-    dtype: str,
-    packed: str,
-    source: str,
-    address: Callable[[str, str], str],
-    count: str,
-    panel: int,
-    depth: Size,
-    panel_depth: int,
-    reduce_outside: bool,
-) -> None:
-    """Copies `count` lines of length `depth` into panels: packed[line // panel, k, line % panel].
-
-    The last panel is filled up with zeros. `reduce_outside` puts the loop over k outside, for sources that
-    are contiguous across lines.
-    """
-    store = f"{packed}[{sum_text(('first', panel_depth))} + k*{panel} + line]"
-    loops = [("k", depth), ("line", "lines")]
-    (outer, outer_stop), (inner, inner_stop) = loops if reduce_outside else loops[::-1]
-    with out.block(f"for first in range(0, {count}, {panel}):"):
-        out.add(f"lines = min({panel}, {count} - first)")
-        with out.loop(outer, outer_stop), out.loop(inner, inner_stop):
-            out.add(f"{store} = {source}[{address('(first + line)', 'k')}]")
-        with out.loop("k", depth), out.block(f"for line in range(lines, {panel}):"):
-            out.add(f"{store} = lit_{dtype}(0.0)")
+    def _emit_elements(self, out: Writer, dtype: str, packed: str, panel: int, depth: Size, panel_depth: int) -> None:
+        store = f"{packed}[{sum_text(('first', panel_depth))} + k*{panel} + line]"
+        loops = [("k", depth), ("line", "lines")]
+        (outer, outer_stop), (inner, inner_stop) = loops if self.strides[0] == 1 else loops[::-1]
+        with out.block(f"for first in range(0, {self.count}, {panel}):"):
+            out.add(f"lines = min({panel}, {self.count} - first)")
+            with out.loop(outer, outer_stop), out.loop(inner, inner_stop):
+                at = sum_text(self.first, ("line", self.strides[0]), ("k", self.strides[1]))
+                out.add(f"{store} = {self.name}[{at}]")
+            with out.loop("k", depth), out.block(f"for line in range(lines, {panel}):"):
+                out.add(f"{store} = lit_{dtype}(0.0)")
 
 
 def _emit_inner(out: Writer, p: Gemm, result: _Output, target: Target) -> None:
@@ -323,18 +312,12 @@ def _emit_inner(out: Writer, p: Gemm, result: _Output, target: Target) -> None:
         return out.micro(f"dot_micro({p.dtype!r}, {lanes}, {tile_rows}, {offsets}, a_row={p.a.strides[1]}, "
                          f"y_row={pitch}{last})")
 
-    def emit_rows(width: int) -> None:
-        x = f"advance({p.b.name}, {p.b.at('batch', 0, 'j0 + column')})"
-
-        def call(tile_rows: int) -> str:
-            return (f"{kernel(tile_rows, width)}(advance({p.a.name}, {p.a.at('batch', 'i0 + row', 0)}), {x}, "
-                    f"advance({tile}, row*{pitch} + column), k0, k1, 1, 0, 0)")
-        if p.m >= rows:
-            with out.block(f"for row in range(0, rows - {rows - 1}, {rows}):"):
-                out.add(call(rows))
-        if p.m % rows:
-            with out.block(f"if rows % {rows} != 0:"):
-                out.add(f"row = rows - {p.m % rows}", call(p.m % rows))
+    def emit_strip(width: int) -> None:
+        a, b = p.a.at("batch", "i0 + row", 0), p.b.at("batch", 0, "j0 + column")
+        _emit_row_tiles(out, p.m, rows, lambda tile_rows: (
+            f"{kernel(tile_rows, width)}(advance({p.a.name}, {a}), advance({p.b.name}, {b}), "
+            f"advance({tile}, row*{pitch} + column), k0, k1, 1, 0, 0)"
+        ))
 
     with out.loop("batch", p.batch), out.loop("j0", p.n, n_block):
         out.add(f"columns = min({n_block}, {p.n} - j0)")
@@ -345,11 +328,11 @@ def _emit_inner(out: Writer, p: Gemm, result: _Output, target: Target) -> None:
             with out.loop("k0", max(k_end, 1), k_block):
                 out.add(f"k1 = min(k0 + {k_block}, {k_end})")
                 with out.block(f"for column in range(0, columns - {columns - 1}, {columns}):"):
-                    emit_rows(columns)
+                    emit_strip(columns)
                 if p.n % columns:
                     with out.block(f"if columns % {columns} != 0:"):
                         out.add(f"column = columns - {p.n % columns}")
-                        emit_rows(p.n % columns)
+                        emit_strip(p.n % columns)
             result.emit(out, tile, pitch, "rows", "columns")
 
 
@@ -375,30 +358,8 @@ def _emit_any_size(out: Writer, p: Gemm, result: _Output, target: Target) -> Non
                     out.add(f"{tile}[row*{pitch} + column] = lit_{p.dtype}(0.0)")
             with out.block(f"for k0 in range(0, {p.k}, {k_block}):"):
                 out.add(f"k1 = min(k0 + {k_block}, {p.k})")
-                _emit_pack(
-                    out,
-                    p.dtype,
-                    packed_b,
-                    p.b.name,
-                    lambda c, k: p.b.at("batch", f"k0 + {k}", f"j0 + {c}"),
-                    "columns",
-                    tile_columns,
-                    "k1 - k0",
-                    k_block,
-                    reduce_outside=p.b.strides[2] == 1,
-                )
-                _emit_pack(
-                    out,
-                    p.dtype,
-                    packed_a,
-                    p.a.name,
-                    lambda r, k: p.a.at("batch", f"i0 + {r}", f"k0 + {k}"),
-                    "rows",
-                    rows,
-                    "k1 - k0",
-                    k_block,
-                    reduce_outside=p.a.strides[1] == 1,
-                )
+                _Lines.of_b(p, "k0").emit_pack(out, p.dtype, lanes, packed_b, tile_columns, "k1 - k0", k_block)
+                _Lines.of_a(p, "k0").emit_pack(out, p.dtype, rows, packed_a, rows, "k1 - k0", k_block)
                 with out.block(f"for column in range(0, columns, {tile_columns}):"):
                     with out.block(f"for row in range(0, rows, {rows}):"):
                         out.add(f"{kernel}(advance({packed_b}, column*{k_block}), "
