@@ -8,7 +8,6 @@ Matching begins at the op of the root; the operands of commuting ops are tried i
 
 from __future__ import annotations
 
-import inspect
 import itertools
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -187,6 +186,12 @@ def attribute(name: str) -> Attribute:
     return Attribute(name)
 
 
+def parameters(function: Callable[..., Any]) -> tuple[str, ...]:
+    """The names of what a plain function takes."""
+    code = function.__code__
+    return code.co_varnames[: code.co_argcount]
+
+
 def computed(function: Callable[..., Any]) -> Computed:
     return Computed(function)
 
@@ -327,7 +332,7 @@ def _attribute_value(value: Any, found: Found) -> Any:
     if isinstance(value, Attribute):
         return found[value.name]
     if isinstance(value, Computed):
-        return value.function(*(found[n] for n in inspect.signature(value.function).parameters))
+        return value.function(*(found[n] for n in parameters(value.function)))
     return value
 
 

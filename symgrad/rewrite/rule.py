@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from ..graph.node import Node
 from ..ops.row import ROWS
-from .pattern import Found, Match, Pattern, build, fitted, lifted, matcher, orders
+from .pattern import Found, Match, Pattern, build, fitted, lifted, matcher, orders, parameters
 
 
 # ------------------------------------------------------------------------------- conditions and claims
@@ -24,7 +25,7 @@ class When:
     """A side condition. Parameters are named like the variables; `node` is the root, `uses(x)` how often a node is read."""
 
     def __init__(self, condition: Callable[..., bool]):
-        self.condition, self.names = condition, tuple(inspect.signature(condition).parameters)
+        self.condition, self.names = condition, parameters(condition)
 
     def __call__(self, found: Found) -> bool:
         return self.condition(*(found[n] for n in self.names))
@@ -79,12 +80,15 @@ class Rule:
     roots: Any = None  # ops a law looks at: names, or a predicate of an op
     line: tuple[str, int] = ("", 0)
     samples: Callable[[], Sequence[Node]] | None = None
-    matchers: list[Match] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         if self.left is not None:
             self.line = self.left.line
-            self.matchers = [matcher(p) for p in orders(self.left)]
+
+    @cached_property
+    def matchers(self) -> list[Match]:
+        """One per order of commuting operands; made when a node of the root's op is first met."""
+        return [matcher(p) for p in orders(self.left)] if self.left is not None else []
 
     def looks_at(self, row: Any) -> bool:
         """Whether nodes of this op may be the left side."""
