@@ -34,6 +34,7 @@ from .graph.block import OpFromGraph, op_from_graph
 from .graph.node import Node as Variable
 from .graph.shared import Shared, shared
 from .graph.show import graph_text
+from .ops.branch import ifelse
 from .ops.control import grad_clip, grad_scale, stop_gradient
 from .ops.row import DEFAULT, STOP
 from .ops.text import parse_graph
@@ -65,6 +66,6 @@ Variable.eval = _evaluate  # type: ignore[attr-defined]
 __all__ = [
     "DEFAULT", "STOP", "BackendError", "CompileError", "DTypeError", "DisconnectedError", "Function", "MissingInputError", "NanError",
     "OpFromGraph", "OverrideError", "Overrides", "Shared", "ShapeError", "SymgradError", "UnusedInputError", "UnusedOverrideError", "Variable",
-    "config", "function", "grad", "grad_clip", "grad_scale", "graph_text", "jvp", "like", "losses", "matching", "named", "nn", "on", "op_from_graph",
+    "config", "function", "grad", "grad_clip", "grad_scale", "ifelse", "graph_text", "jvp", "like", "losses", "matching", "named", "nn", "on", "op_from_graph",
     "optim", "parse_graph", "patterns", "random", "receipt", "saliency", "scope", "shared", "stop_gradient", "straight_through", "tensor", "testing", "viz", "vjp", "within",
 ]

@@ -59,7 +59,7 @@ def make_kernel(name: str, group: Group, grouping: Grouping, templates: Any) -> 
         print_nest(printer, lower_group(group, grouping))
         text = printer.kernel()
     return Kernel(name, text, printer.arguments, list(group.stored), summary(computed_here(group, grouping)),
-                  templates.flops(group.template) if group.template is not None else 0)
+                  templates.flops(group.template) if group.template is not None else 0, group.guard)
 
 
 def computed_here(group: Group, grouping: Grouping) -> list[Node]:

@@ -37,6 +37,8 @@ class Executable:
         size_of = sizes.__getitem__
         memory: dict[Any, np.ndarray] = {x: np.ascontiguousarray(a).reshape(-1) for x, a in zip(self.inputs, arrays)}
         for kernel in self.plan.kernels:
+            if not all(bool(memory[test][0]) == side for test, side in kernel.guard):
+                continue
             start = time.perf_counter()
             plain.run_text(kernel.text, [self._argument(kind, what, memory, size_of) for kind, what in kernel.arguments])
             if rows is not None:

@@ -13,6 +13,7 @@ from ..base import poly
 from ..base.errors import BackendError, ShapeError, SymgradError, four_parts
 from ..graph.node import CONSTANT, INPUT, SHARED, Node
 from ..graph.walk import order
+from ..ops.branch import guards
 from .profile import Profile, Row
 
 
@@ -47,6 +48,7 @@ class Reference:
         for k, node in enumerate(self.nodes):
             for x in node.deps:
                 last[x] = k
+        self.guards = guards(outputs)
         keep = {*self.outputs}
         self.free_after = [[x for x in set(n.deps) if last[x] == k and x not in keep] for k, n in enumerate(self.nodes)]
 
@@ -58,7 +60,7 @@ class Reference:
             return sizes[a] if a in sizes else int(values[a.args[0]])
 
         for node, dead in zip(self.nodes, self.free_after):
-            if node in values:
+            if node in values or not all(bool(values[test]) == side for test, side in self.guards.get(node, ())):
                 continue
             values[node] = value_of(node, values, size_of)
             if watch is not None and node.op not in (CONSTANT, SHARED):
@@ -113,7 +115,8 @@ def value_of(node: Node, values: Mapping[Node, Any], size_of: Callable[[poly.Ato
         raise BackendError(four_parts(f"the reference backend runs {node.op.name}", "the op has no NumPy spelling", node.where))
     try:
         with np.errstate(all="ignore"):
-            result = node.op.numpy(*(values[x] for x in node.inputs), **evaluated(node.attrs, size_of))
+            operands = [values.get(x) if node.op.lazy else values[x] for x in node.inputs]
+            result = node.op.numpy(*operands, **evaluated(node.attrs, size_of))
     except SymgradError:
         raise
     except (ValueError, IndexError) as error:

@@ -15,7 +15,7 @@ JOINT = {"add", "subtract", "negative", "positive", "sum", "mean", "reshape", "t
 # ops that are linear in any one operand while the others are fixed
 EACH = {"multiply", "matmul", "conv1d", "conv2d", "conv3d", "convolution_input_grad", "convolution_weight_grad"}
 # ops that are linear in these operands while the others are fixed
-SOME = {"divide": (0,), "where": (1, 2), "take": (0,), "gather": (0,), "scatter_add": (0, 1), "max_pool_grad": (2,), "max_pool_pick": (2,),
+SOME = {"divide": (0,), "ifelse": (1, 2), "where": (1, 2), "take": (0,), "gather": (0,), "scatter_add": (0, 1), "max_pool_grad": (2,), "max_pool_pick": (2,),
         "take_along_axis": (0,), "inc_subtensor": (0, 1), "set_subtensor": (0, 1), "avg_pool1d": (0,), "avg_pool2d": (0,), "avg_pool3d": (0,),
         "avg_pool_grad": (0,)}
 

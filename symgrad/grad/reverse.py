@@ -17,6 +17,7 @@ from ..graph.block import block_attrs, is_call, refuse_unknown
 from ..graph.node import INPUT, ITEM, SHARED, Node, is_leaf, make, unshared
 from ..graph.types import TupleType, shape_text
 from ..graph.walk import copy_notes, order
+from ..ops.branch import gated, if_else, zeros_like
 from ..ops.control import stop_gradient
 from ..ops.elementwise import positive
 from ..ops.reduce import sum as sum_
@@ -169,37 +170,73 @@ def pull_back(seeds: Mapping[Node, Node], variables: Sequence[Node], ruling: Rul
     nodes, behind = split_at_cuts(path(seeds, variables, constants, leaves), seeds)
     ruling.unreached.extend(n for n in behind if not is_leaf(n))
     on_path = set(nodes)
-    parts: dict[Node, list[Any]] = {y: [g] for y, g in seeds.items()}
-    done: dict[Node, Cotangent] = {}
+    parts: dict[Node, list[Part]] = {y: [((), g)] for y, g in seeds.items()}
+    done: dict[Node, tuple[Guarding, Cotangent]] = {}
     for node in reversed(nodes):
-        g = fixed[node] if node in fixed else total(node, parts.pop(node, []))
-        done[node] = g
+        guard, g = ((), fixed[node]) if node in fixed else total(node, parts.pop(node, []))
+        done[node] = guard, g
         if is_leaf(node) or node in leaves:
             continue
         if g is None:       # behind a cut: no rule runs here
             ruling.unreached.append(node)
             continue
         rule = ruling.rule_for(node)
-        for x, dx in zip(*node_cotangents(node, g, rule, ruling)):
+        for x, inner, dx in guarded_cotangents(node, guard, g, rule, ruling):
             if dx is not STOP and x in on_path:
-                parts.setdefault(x, []).append(dx)
-    zero = lambda x: broadcast_to(as_tensor(0, x.dtype), x.dims)
-    return {x: done[x] if done[x] is not None else zero(x) for x in variables if x in done}
+                parts.setdefault(x, []).append((inner, dx))
+    return {x: zeros_like(x) if done[x][1] is None else gated(*done[x]) for x in variables if x in done}
 
 
-def total(node: Node, parts: list[Any]) -> Any:
-    """The sum of the contributions; for a node with several results, a list with one sum (or None) per result."""
-    if isinstance(node._type, TupleType):
-        sums = [total_of([p for k, p in parts if k == j]) for j in range(len(node._type.items))]
-        return sums if any(s is not None for s in sums) else None
-    return total_of(parts)
+# The conditions, outermost first, under which a contribution is not zero: inside them it is computed as if they held, and only
+# where it meets others, or leaves the walk, it becomes an `ifelse` with zeros. So nothing of an untaken side is computed.
+Guarding = tuple[tuple[Node, bool], ...]
+Part = tuple[Guarding, Any]
 
 
-def total_of(parts: list[Node]) -> Cotangent:
+def guarded_cotangents(node: Node, guard: Guarding, g: Any, rule: Any, ruling: Ruling) -> list[tuple[Node, Guarding, Any]]:
+    """(variable, guard, cotangent) for what one node contributes; a choice passes g to both sides, each under its condition."""
+    if node.op is if_else and rule is None:
+        test, then, otherwise = node.inputs
+        return [(then, (*guard, (test, True)), g), (otherwise, (*guard, (test, False)), g)]
+    return [(x, guard, dx) for x, dx in zip(*node_cotangents(node, g, rule, ruling))]
+
+
+def total(node: Node, parts: list[Part]) -> tuple[Guarding, Any]:
+    """The sum of the contributions and its guard; for a node with several results a list with one sum (or None) per result."""
+    if not isinstance(node._type, TupleType):
+        return total_of(parts)
+    sums = [total_of([(guard, g) for guard, (k, g) in parts if k == j]) for j in range(len(node._type.items))]
+    shared = {guard for guard, g in sums if g is not None}
+    if len(shared) <= 1:
+        return (shared.pop() if shared else ()), ([g for _, g in sums] if any(g is not None for _, g in sums) else None)
+    return (), [None if g is None else gated(guard, g) for guard, g in sums]
+
+
+def total_of(parts: list[Part]) -> tuple[Guarding, Cotangent]:
+    """The sum of contributions: as it is where all have one guard, else of the gated sums per guard."""
+    sums: dict[Guarding, Node] = {}
+    for guard, g in parts:
+        sums[guard] = sums[guard] + g if guard in sums else g
+    if len(sums) <= 1:
+        return next(iter(sums.items()), ((), None))
+    opposite = _two_sides(sums)
+    if opposite is not None:
+        return opposite
     result = None
-    for p in parts:
-        result = p if result is None else result + p
-    return result
+    for guard, g in sums.items():
+        result = gated(guard, g) if result is None else result + gated(guard, g)
+    return (), result
+
+
+def _two_sides(sums: dict[Guarding, Node]) -> tuple[Guarding, Node] | None:
+    """One choice, when there are two contributions and they are the two sides of one condition."""
+    if len(sums) != 2:
+        return None
+    (a, first), (b, second) = sums.items()
+    if not a or not b or a[:-1] != b[:-1] or a[-1][0] is not b[-1][0]:
+        return None
+    then, otherwise = (first, second) if a[-1][1] else (second, first)
+    return a[:-1], make(if_else, [a[-1][0], then, otherwise])
 
 
 def node_cotangents(node: Node, g: Any, rule: Any, ruling: Ruling) -> tuple[Sequence[Node], Sequence[Any]]:

@@ -84,6 +84,7 @@ class Row(Op):
     samples: Sequence[Sample] = ()
     kinks: Sequence[float] = ()         # finite differences stay away from here
     elementwise = False
+    lazy = False                        # `numpy` may be given None for operands that were not computed
     public = True                       # part of symgrad.tensor
 
     def __init__(self, name: str):

@@ -55,6 +55,8 @@ def pairs(node: Node) -> list[tuple[Any, Any]]:
     name = node.op.name
     if getattr(node.op, "elementwise", False) or name == "broadcast_to":
         return [(size, out) for d in dims for size, out in zip(reversed(d), reversed(node.dims)) if not is_one(size)]
+    if name == "ifelse":
+        return list(zip(dims[1], dims[2]))
     if name == "matmul":
         return [(dims[0][-1], dims[1][-2])]
     if name == "concatenate":

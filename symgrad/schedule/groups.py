@@ -17,6 +17,7 @@ from ..base import poly
 from ..graph.node import CONSTANT, Node, is_leaf
 from ..graph.types import is_one
 from ..graph.walk import order
+from ..ops.branch import Guard, guards
 from ..ops.reduce import Reduction
 
 PIECE = 192             # nodes of one group printed as one kernel: compile time grows faster than linearly
@@ -26,6 +27,8 @@ COST = {"exp": 8, "log": 8, "tanh": 8, "sigmoid": 8, "power": 16, "erf": 10, "er
 # ops that say where an element comes from: reading through them is an index, not a pass over memory
 MOVEMENT = {"broadcast_to", "reshape", "transpose", "subtensor", "flip", "pad", "concatenate", "stack", "roll", "diagonal", "tril", "triu",
             "gather", "take", "take_along_axis", "repeat", "tile", "eye", "arange", "full", "zeros", "ones", "linspace", "iota", "size_of", "one_hot"}
+# ops that are not elementwise rows (their operands do not broadcast) but read one element per result
+POINTWISE = {"stop_gradient", "grad_clip", "grad_scale", "condition", "ifelse"}
 FREE = {"broadcast_to", "reshape", "transpose", "subtensor", "flip", "size_of", "positive", "stop_gradient", "grad_clip", "grad_scale"}
 
 
@@ -37,6 +40,7 @@ class Group:
     level: int
     domain: tuple
     template: Node | None = None
+    guard: Guard = ()          # the conditions under which any of it is needed
     stored: list[Node] = field(default_factory=list)
     size: int = 0                       # nodes computed
 
@@ -57,7 +61,7 @@ def is_streaming(node: Node) -> bool:
 
 
 def is_elementwise(node: Node) -> bool:
-    return getattr(node.op, "elementwise", False) or node.op.name in ("stop_gradient", "grad_clip", "grad_scale")
+    return getattr(node.op, "elementwise", False) or node.op.name in POINTWISE
 
 
 def node_cost(node: Node) -> float:
@@ -77,13 +81,17 @@ def group_nodes(outputs: Sequence[Node], is_template: Callable[[Node], bool], mu
     """Group the graph. `must_store(node)` lists the operands that a node needs in memory."""
     nodes = [n for n in order(outputs) if not is_leaf(n)]
     needs = {n: {x for x in must_store(n) if not is_leaf(x)} for n in nodes}
-    demanded = {*outputs, *(x for n in nodes for x in needs[n]), *(x for n in nodes for x in n.deps[len(n.inputs):] if not is_leaf(x))}
+    when = guards(outputs)
+    tests = {test for guard in when.values() for test, _ in guard}
+    demanded = {*outputs, *tests, *(x for n in nodes for x in needs[n]), *(x for n in nodes for x in n.deps[len(n.inputs):] if not is_leaf(x))}
     templates = {n for n in nodes if is_template(n)}
     cost = inline_costs(nodes, demanded)
     light = {n for n in nodes if cost[n] <= CHEAP and n not in demanded}
-    keys, levels, finished = _levels(nodes, templates, needs, light)
+    keys, levels, finished = _levels(nodes, templates, needs, light, when)
     pieces = _pieces(nodes, keys, levels, finished)
     groups, home = _store(nodes, keys, levels, pieces, templates, demanded, cost)
+    for group in groups:
+        group.guard = when.get(group.stored[0], ())
     return Grouping(groups, home, finished, len(nodes))
 
 
@@ -92,19 +100,25 @@ def domain_of(node: Node) -> tuple:
     return node.inputs[0].dims if isinstance(node.op, Reduction) else node.dims
 
 
-def _levels(nodes: list[Node], templates: set[Node], needs: dict[Node, set[Node]], light: set[Node]
-            ) -> tuple[dict[Node, Any], dict[Node, int], dict[Node, Node]]:
+def _levels(nodes: list[Node], templates: set[Node], needs: dict[Node, set[Node]], light: set[Node],
+            when: dict[Node, Guard]) -> tuple[dict[Node, Any], dict[Node, int], dict[Node, Node]]:
     """Group key and level of every node, and the reductions that nodes finish. `after[x]` is the least level of another group
-    that reads x. Light nodes are always computed where they are read, so nobody waits for them.
+    that reads x. Light nodes are always computed where they are read, so nobody waits for them. A group has one guard, and
+    comes after its conditions.
     """
     keys: dict[Node, Any] = {}
     levels: dict[Node, int] = {}
     after: dict[Node, int] = {}
     finished: dict[Node, Node] = {}
     for node in nodes:
+        guard = when.get(node, ())
         operands = [x for x in node.deps if x in levels]
+        tested = max((after[test] for test, _ in guard), default=0)
         ready = max((after[x] for x in operands), default=0)
+        ready = max(ready, tested)
         host = None if node in templates else _host(node, operands, keys, levels, after, finished)
+        if host is not None and when.get(host, ()) != guard:
+            host = None
         if node in templates:
             keys[node], levels[node] = ("template", node.serial), ready
         elif host is not None:
@@ -112,10 +126,11 @@ def _levels(nodes: list[Node], templates: set[Node], needs: dict[Node, set[Node]
             if keys[host][0] == "loop":
                 finished[node] = finished.get(host, host)
         else:
-            own = ("loop", domain_of(node))
+            own = ("loop", domain_of(node), guard)
             joined = {x for x in operands if keys[x] == own and x not in needs[node] and x not in finished and _can_join(x, node)}
             keys[node] = own
-            levels[node] = max((levels[x] if x in joined else after[x] for x in operands), default=0)
+            levels[node] = max((levels[x] if x in joined else after[x] for x in operands), default=tested)
+            levels[node] = max(levels[node], tested)
         after[node] = ready if node in light else levels[node] + 1
     return keys, levels, finished
 

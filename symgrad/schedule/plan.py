@@ -32,6 +32,7 @@ class Kernel:
     stored: list[Node]
     what: str
     flops: Any = 0
+    guard: tuple[tuple[Node, bool], ...] = ()   # conditions, outermost first, under which it runs
 
     @property
     def buffers(self) -> list[Node]:
@@ -43,7 +44,7 @@ class Kernel:
 
 @dataclass
 class Plan:
-    """Kernels in running order. Branches and loops will be items beside them."""
+    """Kernels in running order, each with the conditions under which it runs."""
 
     inputs: list[Node]
     outputs: list[Node]

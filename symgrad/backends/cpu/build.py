@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import itertools
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -191,7 +193,9 @@ class Bound:
                 else:
                     slots.setdefault(what, []).append(row.ctypes.data + 8 * slot)
             self.tables.append(row)
-        self.code = driver.assemble(driver.Call(c.address, t.ctypes.data) for c, t in zip(program.compiled, self.tables))
+        self.tests = {test: base + offsets[test] for kernel in plan.kernels for test, _ in kernel.guard}
+        calls = [driver.Call(c.address, t.ctypes.data) for c, t in zip(program.compiled, self.tables)]
+        self.code = driver.assemble(self.branches([(k.guard, call) for k, call in zip(plan.kernels, calls)]))
         arguments = [*program.inputs, *self.shared, *plan.outputs]
         self.entry = driver.Entry([driver.Binding(x.dtype, self.shape(x), tuple(slots.get(x, ()))) for x in arguments], self.code)
         self.call = self.entry.call
@@ -200,6 +204,23 @@ class Bound:
         # the common case: every output is its own array, as it was computed
         self.direct = all(p.k == k and p.dims == plan.outputs[k].dims for k, p in enumerate(program.places))
         self.output_shapes = [tuple(poly.evaluate(d, self.size_of) for d in p.dims) for p in program.places]
+
+    def branches(self, calls: list[tuple[tuple, driver.Item]]) -> list[driver.Item]:
+        """The calls in order; runs of them with a first condition in common go behind one branch."""
+        items: list[driver.Item] = []
+        for first, run in itertools.groupby(calls, key=lambda c: (c[0][0][0].serial, c[0][0][1]) if c[0] else None):
+            members = list(run)
+            if first is None:
+                items.extend(call for _, call in members)
+                continue
+            test, side = members[0][0][0]
+            inside = tuple(self.branches([(guard[1:], call) for guard, call in members]))
+            items.append(driver.Branch(self.tests[test], inside if side else (), () if side else inside))
+        return items
+
+    def ran(self, guard: tuple) -> bool:
+        """Whether a kernel with this guard ran in the last call."""
+        return all(bool(ctypes.c_bool.from_address(self.tests[test]).value) == side for test, side in guard)
 
     def size_of(self, a: poly.Atom) -> int:
         return self.sizes[a]
@@ -255,6 +276,9 @@ class Bound:
         self.call(*args, *[s.payload for s in self.shared], *outs)
         rows = []
         for kernel, compiled, arguments in zip(self.program.plan.kernels, self.program.compiled, self.tables):
+            if not self.ran(kernel.guard):
+                rows.append(Row(kernel.name, kernel.what, 0.0, 0, 0, calls=0))
+                continue
             code = driver.assemble([driver.Call(compiled.address, arguments.ctypes.data)])
             seconds = median_seconds(lambda code=code: driver.run(code), budget / len(self.tables))
             moved = poly.evaluate(kernel.moved_bytes(), self.size_of)
