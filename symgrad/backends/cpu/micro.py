@@ -27,6 +27,7 @@ from .micro_plain import (  # noqa: F401  (the plain backend looks for a twin of
     plain_winograd_input_micro,
     plain_winograd_output_micro,
     plain_winograd_weight_micro,
+    plain_zero_micro,
 )
 
 __all__ = [
@@ -41,6 +42,7 @@ __all__ = [
     "winograd_input_micro",
     "winograd_output_micro",
     "winograd_weight_micro",
+    "zero_micro",
 ]
 
 I64, I32, I1 = ir.IntType(64), ir.IntType(32), ir.IntType(1)
@@ -181,6 +183,24 @@ def copy_micro(dtype: str, lanes: int, vectors: int, *, last: int | None = None)
         _loop(b, _int(0), count, 1, [], row)
 
     return _intrinsic(emit, pointers=2, sizes=3)
+
+
+def zero_micro(dtype: str):
+    """The fill `mk(y, count, parts, y_part)`: y[part*y_part + p] = 0 for part < parts, p < count."""
+    def emit(b: ir.IRBuilder, y, count, parts, y_part) -> None:
+        vec = _Vectors(b, dtype, 1)
+        byte = ir.PointerType(ir.IntType(8))
+        kind = ir.FunctionType(ir.VoidType(), [byte, ir.IntType(8), I64, I1])
+        fill = cgutils.get_or_insert_function(b.module, kind, "llvm.memset.p0.i64")
+
+        def part(k, nothing: list) -> list:
+            start = b.bitcast(vec.at(y, b.mul(k, y_part)), byte)
+            b.call(fill, [start, ir.Constant(ir.IntType(8), 0), b.mul(count, _int(vec.bytes)), ir.Constant(I1, 0)])
+            return nothing
+
+        _loop(b, _int(0), parts, 1, [], part)
+
+    return _intrinsic(emit, pointers=1, sizes=3)
 
 
 def transpose_micro(dtype: str, lanes: int, lines: int, *, end: int, last: int = 0):

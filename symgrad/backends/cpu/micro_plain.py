@@ -77,6 +77,13 @@ def plain_copy_micro(dtype: str, lanes: int, vectors: int, *, last: int | None =
     return kernel
 
 
+def plain_zero_micro(dtype: str) -> Callable:
+    def kernel(y: Array, count: int, parts: int, y_part: int) -> None:
+        for k in range(parts):
+            part(y, k * y_part, count)[:] = 0
+    return kernel
+
+
 def plain_transpose_micro(dtype: str, lanes: int, lines: int, *, end: int, last: int = 0) -> Callable:
     width = -(-lines // lanes) * lanes
 

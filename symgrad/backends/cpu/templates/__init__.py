@@ -85,6 +85,10 @@ class Writer:
     def add(self, *lines: str) -> None:
         self.body.extend("    " * self.depth + line for line in lines)
 
+    def zero(self, dtype: str, pointer: str, at: str, count: int | str, parts: int = 1, distance: int = 0) -> None:
+        """Fills `count` elements of the pointer from `at` on, and of every further part."""
+        self.add(f"{self.micro(f'zero_micro({dtype!r})')}(advance({pointer}, {at}), {count}, {parts}, {distance})")
+
     @contextmanager
     def block(self, head: str) -> Iterator[None]:
         self.add(head)

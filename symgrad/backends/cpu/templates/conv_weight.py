@@ -44,8 +44,7 @@ def conv_grad_weight(problem: Conv, epilogue: Epilogue, *, target: Target | None
     )
 
     with out.loop("group", c.groups):
-        with out.block(f"for column in range({filters * depth * area + lanes}):"):
-            out.add(f"{sums}[column] = lit_{c.dtype}(0.0)")
+        out.zero(c.dtype, sums, "0", filters * depth * area + lanes)
         if c.n and positions:
             with out.block(f"for first_image in range(0, {c.n}, {chain}):"):
                 out.add(f"count = min({chain}, {c.n} - first_image)")

@@ -323,8 +323,7 @@ def _emit_inner(out: Writer, p: Gemm, result: _Output, target: Target) -> None:
         out.add(f"columns = min({n_block}, {p.n} - j0)")
         with out.loop("i0", p.m, m_block):
             out.add(f"rows = min({m_block}, {p.m} - i0)")
-            with out.loop("row", "rows"), out.loop("column", "columns"):
-                out.add(f"{tile}[row*{pitch} + column] = lit_{p.dtype}(0.0)")
+            out.zero(p.dtype, tile, "0", m_block * pitch)
             with out.loop("k0", max(k_end, 1), k_block):
                 out.add(f"k1 = min(k0 + {k_block}, {k_end})")
                 with out.block(f"for column in range(0, columns - {columns - 1}, {columns}):"):
@@ -354,8 +353,8 @@ def _emit_any_size(out: Writer, p: Gemm, result: _Output, target: Target) -> Non
         with out.block(f"for i0 in range(0, {p.m}, {m_block}):"):
             out.add(f"rows = min({m_block}, {p.m} - i0)")
             if isinstance(p.k, str):
-                with out.block(f"if {p.k} == 0:"), out.loop("row", "rows"), out.loop("column", "columns"):
-                    out.add(f"{tile}[row*{pitch} + column] = lit_{p.dtype}(0.0)")
+                with out.block(f"if {p.k} == 0:"):
+                    out.zero(p.dtype, tile, "0", m_block * pitch)
             with out.block(f"for k0 in range(0, {p.k}, {k_block}):"):
                 out.add(f"k1 = min(k0 + {k_block}, {p.k})")
                 _Lines.of_b(p, "k0").emit_pack(out, p.dtype, lanes, packed_b, tile_columns, "k1 - k0", k_block)

@@ -77,7 +77,6 @@ class Planes:
         A window starts at line `first_line` of the phases. `border` is what `emit_border` returned.
         """
         high, wide = self.vertical, self.horizontal
-        zero = f"lit_{dtype}(0.0)"
         if wide.step > 1 and not border:
             border = self.emit_border(out, dtype)
         with out.loop("channel", channels), out.loop("phase", high.step):
@@ -89,47 +88,37 @@ class Planes:
                     f"at = plane + line * {self.pitch}",
                 )
                 with out.block(f"if row < 0 or row >= {high.size}:"):
-                    with out.loop("part", wide.step), out.loop("column", self.pitch):
-                        out.add(f"{planes}[{sum_text('at', ('part', self.size), 'column')}] = {zero}")
+                    out.zero(dtype, planes, "at", self.pitch, wide.step, self.size)
                 with out.block("else:"):
                     out.add(
                         f"pixel = {sum_text(base, ('channel', high.size * wide.size), ('row', wide.size))}"
                     )
                     if wide.step == 1:
-                        self._emit_row(
-                            out, dtype, f"advance({source}, pixel)", planes, "at + ", self.pitch, zero
-                        )
+                        self._emit_row(out, dtype, f"advance({source}, pixel)", planes, "at", self.pitch)
                     else:
-                        self._emit_row(out, dtype, f"advance({source}, pixel)", border, "", 0, zero)
+                        self._emit_row(out, dtype, f"advance({source}, pixel)", border, "0", 0)
                         split = out.micro(f"split_micro({dtype!r}, {self.lanes}, {wide.step})")
                         out.add(f"{split}({border}, advance({planes}, at), {self.pitch}, {self.size})")
             # what lies behind the last row is read as its right border, and by whole vectors
-            with out.loop("part", wide.step), out.loop("column", self.size - high.extent * self.pitch):
-                at = sum_text("plane", ("part", self.size), high.extent * self.pitch, "column")
-                out.add(f"{planes}[{at}] = {zero}")
+            end = high.extent * self.pitch
+            out.zero(dtype, planes, sum_text("plane", end), self.size - end, wide.step, self.size)
 
     def emit_border(self, out: Writer, dtype: str) -> str:
         """A buffer for one padded row, its borders filled with zeros."""
         length = round_up(self.pitch, self.lanes) * self.horizontal.step + self.lanes
         border = out.buffer(dtype, max(length, self.horizontal.lead + self.horizontal.size + self.lanes))
-        with out.loop("column", length):
-            out.add(f"{border}[column] = lit_{dtype}(0.0)")
+        out.zero(dtype, border, "0", length)
         return border
 
-    def _emit_row(
-        self, out: Writer, dtype: str, source: str, to: str, at: str, length: int, zero: str
-    ) -> None:
+    def _emit_row(self, out: Writer, dtype: str, source: str, to: str, at: str, length: int) -> None:
         """Copies a row to `to[at + lead]`, with zeros around it up to `length` (unless that is zero)."""
         lead = self.horizontal.lead
-        if length:
-            with out.loop("column", lead):
-                out.add(f"{to}[{at}column] = {zero}")
-        written = lead + emit_row_copy(
-            out, dtype, self.lanes, source, to, f"{at}{lead}", self.horizontal.size
-        )
+        if length and lead:
+            out.zero(dtype, to, at, lead)
+        place = sum_text(*(at, lead) if at != "0" else (lead,))
+        written = lead + emit_row_copy(out, dtype, self.lanes, source, to, place, self.horizontal.size)
         if written < length:
-            with out.block(f"for column in range({written}, {length}):"):
-                out.add(f"{to}[{at}column] = {zero}")
+            out.zero(dtype, to, sum_text(at, written), length - written)
 
 
 def emit_row_copy(out: Writer, dtype: str, lanes: int, source: str, to: str, at: str, size: int) -> int:

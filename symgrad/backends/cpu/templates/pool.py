@@ -204,8 +204,7 @@ def _emit_scatter(out: Writer, o: Pool, epilogue: Epilogue, lanes: int) -> None:
         with out.block("else:"):
             out.add(f"{first}[q] = lit_int32(-1)")
     with _planes(out, o):
-        with out.loop("pixel", o.h * o.w):
-            out.add(f"{plane}[pixel] = lit_{o.dtype}(0.0)")
+        out.zero(o.dtype, plane, "0", o.h * o.w)
         with out.loop("p", o.p):
             last = sum_text(("p", o.stride[0]), (o.r - 1) * o.dilation[0] - top)
             out.add(
