@@ -255,6 +255,18 @@ def test_binary_cross_entropy_of_a_sigmoid_is_stable():
     np.testing.assert_allclose(gradient, [0, 0, 1, -1], atol=1e-6)
 
 
+def test_a_sigmoid_written_out_is_as_stable():
+    x, t = T.tensor("x", (4,)), T.tensor("t", (4,))
+    p = 1 / (1 + T.exp(-x))
+    loss = -T.sum(t * T.log(p) + (1 - t) * T.log(1 - p))
+    f = sg.function([x, t], [loss, sg.grad(loss, x), p, sg.grad(T.sum(p), x)])
+    value, gradient, probability, slope = f(np.array([200, -200, 200, -200], "f"), np.array([1, 0, 0, 1], "f"))
+    np.testing.assert_allclose(value, 400)
+    np.testing.assert_allclose(gradient, [0, 0, 1, -1], atol=1e-6)
+    np.testing.assert_array_equal(probability, [1, 0, 1, 0])
+    np.testing.assert_array_equal(slope, [0, 0, 0, 0])
+
+
 def test_softmax_written_out_is_softmax():
     x = T.tensor("x", (3, 5))
     e = T.exp(x - T.max(x, axis=1, keepdims=True))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from ..base.config import config
 from ..base.errors import CompileError, four_parts
@@ -149,6 +149,3 @@ def rewrite(
 def table_of_hits(hits: Counter[Rule]) -> str:
     """One line per rule that fired, the busiest first."""
     return "\n".join(f"{n:>6}  {rule.where:<18} {rule}" for rule, n in hits.most_common())
-
-
-Rewrite = Callable[[Sequence[Node]], list[Node]]

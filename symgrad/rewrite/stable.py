@@ -83,5 +83,12 @@ stable = RuleBook("stable", [
     (((g / q + z / p) * p) * q,         g * p + z * q, both_positive, COMPLEMENTS, "binary cross-entropy, of p = sigmoid(x) and q = 1 - p"),
     (((g / q - z / p) * p) * q,         g * p - z * q, both_positive, COMPLEMENTS),
     (((z / p - g / q) * p) * q,         z * q - g * p, both_positive, COMPLEMENTS),
+    # the same where the sigmoid was written out, so that its gradient is exp(z) / (1 + exp(z)), inf/inf where exp overflows
+    ((g / (1 + exp(z))) * exp(z),       g * sigmoid(z)),
+    ((g * exp(z)) / (1 + exp(z)),       g * sigmoid(z)),
+    (((g / (1 - sigmoid(x))) * p) * sigmoid(-x), g * p, positive, POSITIVE),
+    (((g / (1 - sigmoid(x)) + z / p) * p) * sigmoid(-x), g * p + z * sigmoid(-x), positive, POSITIVE),
+    (((g / (1 - sigmoid(x)) - z / p) * p) * sigmoid(-x), g * p - z * sigmoid(-x), positive, POSITIVE),
+    (((z / p - g / (1 - sigmoid(x))) * p) * sigmoid(-x), z * sigmoid(-x) - g * p, positive, POSITIVE),
 ], default=[TRUER])
 # fmt: on
