@@ -26,11 +26,12 @@ from symgrad.nn.layers import (
     Softplus,
     Tanh,
 )
+from symgrad.nn.noise import Dropout
 from symgrad.nn.norms import BatchNorm, LayerNorm
 from symgrad.nn.state import count, load, save
 
 __all__ = [
-    "Activation", "AvgPool2D", "BatchNorm", "Conv2D", "Dense", "ELU", "Embedding", "Flatten", "GELU",
+    "Activation", "AvgPool2D", "BatchNorm", "Conv2D", "Dense", "Dropout", "ELU", "Embedding", "Flatten", "GELU",
     "GlobalAvgPool", "Layer", "LayerNorm", "LeakyReLU", "MaxPool2D", "ReLU", "Residual", "Sequential", "SiLU",
     "Sigmoid", "Softmax", "Softplus", "Tanh", "count", "init", "load", "save", "seed", "train_mode",
     "training", "updates",
