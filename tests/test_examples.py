@@ -32,6 +32,18 @@ def test_example_runs(name, capsys):
     assert capsys.readouterr().out
 
 
+def test_gated_cnn_skips_the_closed_circuit(capsys):
+    example("gated_cnn").main(["--steps", "3", "--batch", "4"])
+    printed = capsys.readouterr().out
+    assert "keeps its weights: True" in printed
+    assert int(re.search(r"(\d+) kernels did not run", printed).group(1)) >= 8      # 2 convolutions and 2 pools, there and back
+
+
+def test_mixture_of_experts_learns():
+    pytest.importorskip("sklearn")
+    assert example("mixture_of_experts").main([]) > 0.93
+
+
 def test_examples_are_short():
     assert all(len(path.read_text().splitlines()) < 90 for path in (ROOT / "examples").glob("*.py"))
 
