@@ -21,7 +21,8 @@ Pair = tuple[int, int]
 LINE_BYTES = 2048           # of one channel's positions in a block
 TILE_ELEMENTS = 32768       # outputs of a block: they stay in L2
 REDUCED_TAPS = 288          # weights of one filter in a block: those of a register tile stay in L1
-UNROLLED_TAPS = 9           # beyond these, the micro-kernel loops over kernel rows
+UNROLLED_TAPS = 9           # beyond these, the micro-kernel loops over kernel rows ...
+UNROLLED_COLUMNS = 16       # ... and, if these are longer than this, over single taps
 
 
 @dataclass(frozen=True)
@@ -233,8 +234,11 @@ class _Correlation:
         planes = self.planes
         steps = tuple((planes.row_offset(r), r * taps.row_step) for r in taps.rows)
         cells = tuple((planes.column_offset(s), s) for s in taps.columns)
-        if len(steps) * len(cells) <= UNROLLED_TAPS:
-            steps, cells = ((0, 0),), tuple((xr + xs, wr + ws) for xr, wr in steps for xs, ws in cells)
+        everything = tuple((xr + xs, wr + ws) for xr, wr in steps for xs, ws in cells)
+        if len(everything) <= UNROLLED_TAPS:
+            steps, cells = ((0, 0),), everything
+        elif len(cells) > UNROLLED_COLUMNS:
+            steps, cells = everything, ((0, 0),)
         return self.out.micro(
             f"tile_micro({self.dtype!r}, {self.lanes}, {rows}, {self.vectors}, w_row={self.weights.row}, "
             f"w_red={self.weights.reduce}, x_red={planes.phases * planes.size}, y_row={self.tile_pitch}, "

@@ -9,7 +9,7 @@ the horizontal sums at the end of a dot product stay rare.
 from __future__ import annotations
 
 from . import Epilogue, Target, TemplateText, Writer, host_target, round_up, sum_text
-from .conv import Conv
+from .conv import UNROLLED_COLUMNS, Conv
 from .planes import Axis, Planes
 
 __all__ = ["conv_grad_weight"]
@@ -79,23 +79,37 @@ def _emit_tiles(out: Writer, c: Conv, image: Planes, cotangent: Planes, buffers:
     (x, g, sums), lanes = buffers, target.lanes(c.dtype)
     depth, filters, area = c.c // c.groups, c.k // c.groups, c.r * c.s
     channel = image.phases * image.size
-    members = (
-        min(depth, max(1, 3 // c.s)) if c.r == 1 else 1
-    )  # channels in one tile: their sums are neighbours
-    groups = _split(c.s, min(5, lanes))
-    widest = max(len(group) for group in groups) * members
-    rows = _rows_of_tile(filters, widest, target.registers)
+    # several channels in one tile if their sums are neighbours
+    members = min(depth, max(1, 3 // c.s)) if c.r == 1 else 1
+    groups = _split(c.s, min(5, lanes)) if c.s <= UNROLLED_COLUMNS else [range(4 if c.stride[1] == 1 else 1)]
+    rows = _rows_of_tile(filters, max(map(len, groups)) * members, target.registers)
+
+    def emit_dots(tile_rows: int, offsets: tuple[int, ...], s: str | int, across: str | int) -> None:
+        """The sums of the filters from `row` on, for window columns from s on, which start at `across`."""
+        mk = out.micro(f"dot_micro({c.dtype!r}, {lanes}, {tile_rows}, {offsets}, a_row={cotangent.size}, "
+                       f"y_row={depth * area})")
+        x_at = sum_text(("c", channel), "reach", across, "start")
+        y_at = sum_text(("row", depth * area), ("c", area), ("r", c.s), s)
+        out.add(f"{mk}(advance({g}, {sum_text(('row', cotangent.size), 'start')}), advance({x}, {x_at}), "
+                f"advance({sums}, {y_at}), 0, stop - start, count, {sizes[1]}, {sizes[0]})")
 
     def emit_sums(tile_rows: int, count: int) -> None:
-        """The sums of the filters from `row` on and of `count` channels from `c` on."""
+        if c.s > UNROLLED_COLUMNS:
+            emit_many_columns(tile_rows)
+            return
         for group in groups:
             offsets = tuple(m * channel + image.column_offset(s) for m in range(count) for s in group)
-            mk = out.micro(f"dot_micro({c.dtype!r}, {lanes}, {tile_rows}, {offsets}, a_row={cotangent.size}, "
-                           f"y_row={depth * area})")
-            y_at = sum_text(("row", depth * area), ("c", area), ("r", c.s), group[0])
-            out.add(f"{mk}(advance({g}, {sum_text(('row', cotangent.size), 'start')}), "
-                    f"advance({x}, {sum_text(('c', channel), 'reach', 'start')}), advance({sums}, {y_at}), "
-                    f"0, stop - start, count, {sizes[1]}, {sizes[0]})")
+            emit_dots(tile_rows, offsets, group[0], 0)
+
+    def emit_many_columns(tile_rows: int) -> None:
+        width, step, spacing = len(groups[0]), c.stride[1], c.dilation[1]
+        across = f"s*{spacing} % {step} * {image.size} + s*{spacing} // {step}" if step > 1 else f"s*{spacing}"
+        for first, past in ((0, c.s - c.s % width), (c.s - c.s % width, c.s)):
+            count = min(width, past - first)
+            if count:
+                with out.block(f"for s in range({first}, {past}, {count}):"):
+                    out.add(f"across = {across}")
+                    emit_dots(tile_rows, tuple(t * spacing for t in range(count)), "s", "across")
 
     def emit_kernel_rows(tile_rows: int, count: int) -> None:
         step = c.stride[0]
