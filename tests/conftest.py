@@ -7,6 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import symgrad as sg
+
+# every graph between two passes of the pipeline is checked for legality while tests run
+sg.config.check = True
+
 GOLDEN = Path(__file__).parent / "golden"
 
 

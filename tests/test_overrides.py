@@ -710,6 +710,26 @@ def test_overrides_apply_to_the_gradient_they_were_given_to_only():
     assert sg.function([x], sg.grad(h.sum(), x), backend="reference")(V).tolist() == [1, 0, 1]
 
 
+def test_overrides_reach_into_the_branches_of_ifelse(backend):
+    x, c = T.tensor("x", (3,)), T.scalar("c", dtype="bool")
+    with sg.scope("gate"):
+        y = sg.ifelse(c, T.relu(x) * 2, x * 5)
+    rules = [(sg.on(T.relu) & sg.within("gate"), guided)]
+    h = sg.vjp(y, x, T.constant(C), overrides=rules)
+    assert sg.receipt(h).counts == {"guided": 1}
+    f = sg.function([x, c], h, backend=backend)
+    assert f(V, True).tolist() == [2, 0, 0] and f(V, False).tolist() == [5, -5, -5]
+    again = pickle.loads(pickle.dumps(f))
+    assert again(V, True).tolist() == [2, 0, 0]
+
+
+def test_a_rule_on_ifelse_blocks_and_rules_built_in_fire(backend):
+    x, c = T.tensor("x", (3,)), T.scalar("c", dtype="bool")
+    y = sg.ifelse(c, guided_by_decorator()(x), x)
+    f = sg.function([x, c], sg.vjp(y, x, T.constant(C)), backend=backend)
+    assert f(V, True).tolist() == FIRED and f(V, False).tolist() == C.tolist()
+
+
 @pytest.mark.parametrize("cut", [sg.stop_gradient, T.sign])
 def test_a_rule_behind_a_cut_has_not_fired(cut):
     x = T.vector("x")

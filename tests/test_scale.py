@@ -14,6 +14,12 @@ import symgrad.tensor as T
 SIZE = 8
 
 
+@pytest.fixture(autouse=True)
+def without_checks_between_passes():
+    with sg.config(check=False):
+        yield
+
+
 def additions(x, n):
     """A chain: y = y + x, n times."""
     y = x
