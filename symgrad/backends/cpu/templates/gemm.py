@@ -61,18 +61,18 @@ class _Output:
 
     epilogue: Epilogue
     swapped: bool = False
+    one_row: bool = False
     width: int | None = None
 
     def emit(self, out: Writer, tile: str, pitch: int, rows: Size, columns: Size) -> None:
         """Loops over `rows` x `columns` elements of the tile whose first element is (i0, j0)."""
         if self.swapped:
-            with out.loop("column", columns), out.loop("row", rows):
-                out.add(
-                    "i = j0 + column",
-                    "j = i0 + row",
-                    f"value = {tile}[{sum_text(('row', pitch), 'column')}]",
-                    *self.epilogue(("batch", "i", "j"), "value"),
-                )
+            # the output is contiguous along our rows, or along our columns if there is one row
+            loops = (out.loop("row", rows), out.loop("column", columns))
+            outer, inner = loops if self.one_row else loops[::-1]
+            with outer, inner:
+                out.add("i = j0 + column", "j = i0 + row", f"value = {tile}[{sum_text(('row', pitch), 'column')}]",
+                        *self.epilogue(("batch", "i", "j"), "value"))
         elif self.width:
             with out.loop("row", rows):
                 out.add("i = i0 + row")
@@ -109,7 +109,7 @@ def gemm(
         _emit_zeros(out, problem, result)
         return out.text()
     if not width and _better_transposed(problem):
-        problem, result = problem.transposed(), replace(result, swapped=True)
+        problem, result = problem.transposed(), replace(result, swapped=True, one_row=problem.n == 1)
     if _is_inner(problem):
         _emit_inner(out, problem, result, target)
     elif _rows_alone_vary(problem):
