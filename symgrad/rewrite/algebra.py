@@ -35,8 +35,9 @@ logical_and, logical_or, logical_xor, logical_not = (
     op("logical_not"),
 )
 less, less_equal, greater, greater_equal = op("less"), op("less_equal"), op("greater"), op("greater_equal")
-sum_ = op("sum")
+sum_, ifelse = op("sum"), op("ifelse")
 
+SIDES = examples({"b": (), "x": (3, 4), "y": (3, 4), "z": (3, 4)})
 MASK = examples({"a": "float32"})
 
 
@@ -137,6 +138,11 @@ algebra = RuleBook("algebra", [
     (where(b, x, where(b, y, z)),       where(b, x, z)),
     (where(logical_not(b), x, y),       where(b, y, x)),
     (where(~b, x, y),                   where(b, y, x)),
+    (ifelse(True, x, y),                x, SIDES),
+    (ifelse(False, x, y),               y, SIDES),
+    (ifelse(b, x, x),                   x, SIDES),
+    (ifelse(b, ifelse(b, x, y), z),     ifelse(b, x, z), SIDES),
+    (ifelse(b, x, ifelse(b, y, z)),     ifelse(b, x, z), SIDES),
     # truth
     (logical_not(logical_not(b)),       b),
     (~(~x),                             x),

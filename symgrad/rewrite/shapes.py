@@ -65,11 +65,19 @@ def move_one_value(node: Node) -> Node | None:
     value = uniform(node.inputs[0])
     if value is None or _checks_sizes(node):
         return None
-    return (
-        make(broadcast_to, [constant(value, node.dtype)], shape=node.dims)
-        if node.ndim
-        else constant(value, node.dtype)
-    )
+    return make(broadcast_to, [constant(value, node.dtype)], shape=node.dims) if node.ndim else constant(value, node.dtype)
+
+
+def _repeated_samples() -> list[Node]:
+    return [make(broadcast_to, [constant([1.0], "float32")], shape=(3,)), make(broadcast_to, [constant(np.full((2, 1), 0.5))], shape=(4, 2, 3))]
+
+
+@shapes.law("broadcast_to", samples=_repeated_samples)
+def repeat_one_value(node: Node) -> Node | None:
+    """One value everywhere is a repeated scalar, which kernels print as a literal."""
+    x = node.inputs[0]
+    value = uniform(x) if x.op is CONSTANT and x.ndim else None
+    return None if value is None else make(broadcast_to, [constant(value, node.dtype)], shape=node.dims)
 
 
 def _checks_sizes(node: Node) -> bool:
@@ -107,10 +115,7 @@ def broadcast_late(node: Node) -> Node | None:
         if all(p is q for p, q in zip(bare, node.inputs)):
             continue
         dims = broadcast_dims(*(v.dims for v in bare))
-        if dims == node.dims or (
-            repeats_to(dims, node.dims)
-            and not any(p is not q and q.op is reshape for p, q in zip(bare, node.inputs))
-        ):
+        if dims == node.dims or (repeats_to(dims, node.dims) and not any(p is not q and q.op is reshape for p, q in zip(bare, node.inputs))):
             return make(node.op, bare, **node.attrs)
     return None
 
@@ -118,9 +123,7 @@ def broadcast_late(node: Node) -> Node | None:
 def stripped(node: Node, reshapes: bool) -> Node:
     """What the node repeats: below broadcasts (and leading axes of size 1); a scalar for a constant of one value."""
     while True:
-        if node.op is broadcast_to or (
-            reshapes and node.op is reshape and adds_leading_ones(node.inputs[0].dims, node.dims)
-        ):
+        if node.op is broadcast_to or (reshapes and node.op is reshape and adds_leading_ones(node.inputs[0].dims, node.dims)):
             node = node.inputs[0]
         elif node.op is CONSTANT and node.ndim and (value := uniform(node)) is not None:
             return constant(value, node.dtype)
@@ -187,9 +190,7 @@ def reduce_twice(node: Node) -> Node | None:
     if inner.op is not node.op or inner.attrs["keepdims"] != node.attrs["keepdims"]:
         return None
     axis, keepdims = inner.attrs["axis"], node.attrs["keepdims"]
-    left = (
-        range(inner.inputs[0].ndim) if keepdims else [k for k in range(inner.inputs[0].ndim) if k not in axis]
-    )
+    left = range(inner.inputs[0].ndim) if keepdims else [k for k in range(inner.inputs[0].ndim) if k not in axis]
     both = tuple(sorted({*axis, *(left[k] for k in node.attrs["axis"])}))
     return make(node.op, [inner.inputs[0]], axis=both, keepdims=keepdims)
 
@@ -236,11 +237,7 @@ def reduce_moved(node: Node) -> Node | None:
     if moved.op is transpose:
         axes = moved.attrs["axes"]
         left = [axes[k] for k in range(moved.ndim) if k not in axis]
-        return (
-            make(node.op, [v], axis=tuple(sorted(axes[k] for k in axis)), keepdims=False)
-            if left == sorted(left)
-            else None
-        )
+        return make(node.op, [v], axis=tuple(sorted(axes[k] for k in axis)), keepdims=False) if left == sorted(left) else None
     source = same_axes(v.dims, moved.dims)
     if source is None or any(source[k] is None for k in range(moved.ndim) if k not in axis):
         return None
@@ -318,9 +315,7 @@ def _wide_samples() -> list[Node]:
     return [
         make(subtensor, [wide], items=(("int", 1), full_item(3), full_item(4))),
         make(subtensor, [wide], items=(full_item(2), ("slice", 2, -2, 2), ("int", 3))),
-        make(
-            subtensor, [wide], items=(("slice", 0, 1, 1), ("new",), ("int", 0), ("new",), ("slice", 1, 2, 2))
-        ),
+        make(subtensor, [wide], items=(("slice", 0, 1, 1), ("new",), ("int", 0), ("new",), ("slice", 1, 2, 2))),
         make(subtensor, [wide], items=(("int", 0), ("int", 0), ("slice", 0, 1, 0))),
     ]
 
@@ -347,12 +342,8 @@ def slice_of_repeated(node: Node) -> Node | None:
 def _pick_samples() -> list[Node]:
     p, q = _fresh(2, 3), _fresh(2, 3)
     return [
-        make(
-            subtensor, [make(ROWS["stack"], [p, q], axis=1)], items=(full_item(2), ("int", 1), full_item(3))
-        ),
-        make(
-            subtensor, [make(ROWS["concatenate"], [p, q], axis=0)], items=(("slice", 2, 1, 2), full_item(3))
-        ),
+        make(subtensor, [make(ROWS["stack"], [p, q], axis=1)], items=(full_item(2), ("int", 1), full_item(3))),
+        make(subtensor, [make(ROWS["concatenate"], [p, q], axis=0)], items=(("slice", 2, 1, 2), full_item(3))),
         make(
             subtensor,
             [make(ROWS["concatenate"], [p, q], axis=1)],
