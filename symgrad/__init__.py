@@ -27,6 +27,7 @@ from .base.errors import (
 from .base.origin import scope
 from .grad import patterns
 from .grad.forward import jvp
+from .grad.jacobians import batch_jacobian, hessian, hvp, jacobian, vectorize
 from .grad.overrides import Overrides, like, matching, named, on, within
 from .grad.receipts import receipt
 from .grad.reverse import grad, vjp
@@ -65,7 +66,7 @@ Variable.eval = _evaluate  # type: ignore[attr-defined]
 
 __all__ = [
     "DEFAULT", "STOP", "BackendError", "CompileError", "DTypeError", "DisconnectedError", "Function", "MissingInputError", "NanError",
-    "OpFromGraph", "OverrideError", "Overrides", "Shared", "ShapeError", "SymgradError", "UnusedInputError", "UnusedOverrideError", "Variable",
-    "config", "function", "grad", "grad_clip", "grad_scale", "ifelse", "graph_text", "jvp", "like", "losses", "matching", "named", "nn", "on", "op_from_graph",
-    "optim", "parse_graph", "patterns", "random", "receipt", "saliency", "scope", "shared", "stop_gradient", "straight_through", "tensor", "testing", "viz", "vjp", "within",
+    "OpFromGraph", "OverrideError", "Overrides", "Shared", "ShapeError", "SymgradError", "UnusedInputError", "UnusedOverrideError", "Variable", "batch_jacobian",
+    "config", "function", "grad", "grad_clip", "grad_scale", "ifelse", "graph_text", "hessian", "hvp", "jacobian", "jvp", "like", "losses", "matching", "named", "nn", "on", "op_from_graph",
+    "optim", "parse_graph", "patterns", "random", "receipt", "saliency", "scope", "shared", "stop_gradient", "straight_through", "tensor", "testing", "vectorize", "viz", "vjp", "within",
 ]

@@ -1,0 +1,236 @@
+"""Batching: a graph for one example becomes a graph for many, op by op.
+
+Some leaves get a new leading axis; what depends on them gets it too, what does not is computed once. Contractions batch into
+larger calls: a convolution of many images is one of more images, of many filters one of more channels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from ..base import poly
+from ..base.errors import SymgradError, four_parts
+from ..graph.inline import inline_blocks
+from ..graph.node import Node, is_leaf, make
+from ..graph.walk import copy_notes, order, resized
+from ..ops.control import Identity
+from ..ops.elementwise import where
+from ..ops.reduce import Reduction
+from ..ops.row import ROWS
+from ..ops.shape import broadcast_to, reshape, transpose
+
+Operand = tuple[Node, bool]             # a variable, and whether it has the new axis
+Batcher = Callable[[Node, Sequence[Operand], Any], Node]
+
+
+def batched(outputs: Sequence[Node], sources: Mapping[Node, Node], size: Any) -> list[Node]:
+    """The outputs over a new leading axis of `size`, with each source replaced by its batched variable.
+
+    Outputs that depend on no source are repeated. Raises SymgradError for an op that cannot be batched.
+    """
+    inlined = inline_blocks(outputs)
+    table: dict[Node, Operand] = {x: (y, True) for x, y in sources.items()}
+    for node in order(inlined, stop=lambda n: n in sources):
+        if node in table:
+            continue
+        operands = [table[x] for x in node.inputs]
+        if is_leaf(node) or not any(is_batched for _, is_batched in operands):
+            table[node] = node, False
+            continue
+        result = batcher_of(node)(node, operands, size)
+        copy_notes(result, node)
+        table[node] = result, True
+    return [full(*table[y], size) for y in inlined]
+
+
+def full(x: Node, is_batched: bool, size: Any) -> Node:
+    """The operand with the new axis in any case."""
+    return x if is_batched else broadcast_to(reshape(x, (1, *x.dims)), (size, *x.dims))
+
+
+def batcher_of(node: Node) -> Batcher:
+    if node.op.name in BATCHERS:
+        return BATCHERS[node.op.name]
+    if getattr(node.op, "elementwise", False):
+        return elementwise
+    if isinstance(node.op, Reduction) or (len(node.inputs) == 1 and "axis" in node.attrs):
+        return along_axis
+    if isinstance(node.op, Identity):
+        return unchanged
+    return one_by_one
+
+
+# ------------------------------------------------------------------------------------------- the rules
+def elementwise(node: Node, operands: Sequence[Operand], size: Any) -> Node:
+    """Operands of lower rank get axes of size 1 behind the new one, so that broadcasting stays what it was."""
+    aligned = [reshape(x, (x.dims[0], *(1,) * (node.ndim - x.ndim + 1), *x.dims[1:])) if b else x for x, b in operands]
+    return make(node.op, aligned, **node.attrs)
+
+
+def unchanged(node: Node, operands: Sequence[Operand], size: Any) -> Node:
+    """The op works on the last axes: one more in front changes nothing."""
+    return make(node.op, [full(x, b, size) for x, b in operands], **node.attrs)
+
+
+def along_axis(node: Node, operands: Sequence[Operand], size: Any) -> Node:
+    axis = node.attrs["axis"]
+    moved = tuple(a + 1 for a in axis) if isinstance(axis, tuple) else axis + 1
+    return make(node.op, [full(x, b, size) for x, b in operands], **{**node.attrs, "axis": moved})
+
+
+def in_front(name: str, first: Callable[[Any], Any]) -> Batcher:
+    """Ops with one attribute entry per axis: the new axis gets one in front."""
+    def batch(node: Node, operands: Sequence[Operand], size: Any) -> Node:
+        attrs = {**resized(node.attrs, {}, {}), name: (first(size), *node.attrs[name])}
+        return make(node.op, [full(x, b, size) for x, b in operands], **attrs)
+    return batch
+
+
+def spread(node: Node, operands: Sequence[Operand], size: Any) -> Node:
+    (x, _), = operands
+    shape = node.attrs["shape"]
+    aligned = reshape(x, (x.dims[0], *(1,) * (len(shape) - x.ndim + 1), *x.dims[1:]))
+    return broadcast_to(aligned, (size, *shape))
+
+
+def turned(node: Node, operands: Sequence[Operand], size: Any) -> Node:
+    return transpose(operands[0][0], (0, *(a + 1 for a in node.attrs["axes"])))
+
+
+def indexed(node: Node, operands: Sequence[Operand], size: Any) -> Node:
+    """Indexing by arrays that are the same for all examples: a whole slice in front."""
+    arrays_from = 1 if node.op.name == "gather" else 2
+    if any(b for _, b in operands[arrays_from:]):
+        return one_by_one(node, operands, size)
+    values = [full(x, b, size) for x, b in operands[:arrays_from]]
+    attrs = {**node.attrs, "items": (("slice", 0, 1, size), *node.attrs["items"]), "place": node.attrs["place"] + 1}
+    return make(node.op, [*values, *(x for x, _ in operands[arrays_from:])], **attrs)
+
+
+def size_value(node: Node, operands: Sequence[Operand], size: Any) -> Node:
+    return make(node.op, [operands[0][0]], axis=node.attrs["axis"] + 1)
+
+
+def choice(node: Node, operands: Sequence[Operand], size: Any) -> Node:
+    """One condition for all chooses once; one per example chooses row by row, and both sides are computed."""
+    (test, per_example), then, otherwise = operands
+    sides = [full(*then, size), full(*otherwise, size)]
+    if not per_example:
+        return make(node.op, [test, *sides])
+    return where(reshape(test, (size, *(1,) * node.ndim)), *sides)
+
+
+def test_value(node: Node, operands: Sequence[Operand], size: Any) -> Node:
+    return operands[0][0]
+
+
+def product(node: Node, operands: Sequence[Operand], size: Any) -> Node:
+    """Rows of all examples go through one matrix in one product; otherwise a batched product."""
+    (x, left), (w, right) = operands
+    if left and not right and x.ndim == 3 and w.ndim == 2:
+        rows = make(node.op, [reshape(x, (size * x.dims[1], x.dims[2])), w])
+        return reshape(rows, (size, x.dims[1], w.dims[1]))
+    rank = max(x.ndim - left, w.ndim - right) + 1
+    aligned = [reshape(a, (a.dims[0], *(1,) * (rank - a.ndim), *a.dims[1:])) if b else a for a, b in operands]
+    return make(node.op, aligned)
+
+
+def images(node: Node, operands: Sequence[Operand], size: Any) -> Node:
+    """Pooling works on the last axes: examples are more images."""
+    alone = node.ndim == len(node.attrs["kernel_size"])
+    merged = [full(x, b, size) if alone else merge(full(x, b, size)) for x, b in operands]
+    attrs = dict(node.attrs)
+    if "shape" in attrs:
+        first, *rest = attrs["shape"]
+        attrs["shape"] = (size, first, *rest) if alone else (size * first, *rest)
+    return reshape(make(node.op, merged, **attrs), (size, *node.dims))
+
+
+def place_of_extreme(node: Node, operands: Sequence[Operand], size: Any) -> Node:
+    """A position over several axes is one over them flattened."""
+    if len(node.attrs["axis"]) == 1:
+        return along_axis(node, operands, size)
+    (x, _), = operands
+    flat = reshape(x, (size, poly.product(x.dims[1:])))
+    return reshape(make(node.op, [flat], axis=(1,), keepdims=False), (size, *node.dims))
+
+
+def merge(x: Node) -> Node:
+    """(examples, n, ...) as (examples * n, ...)."""
+    return reshape(x, (x.dims[0] * x.dims[1], *x.dims[2:]))
+
+
+def to_channels(x: Node) -> Node:
+    """(examples, n, channels, ...) as (n, examples * channels, ...)."""
+    front = transpose(x, (1, 0, *range(2, x.ndim)))
+    return reshape(front, (front.dims[0], front.dims[1] * front.dims[2], *front.dims[3:]))
+
+
+def from_channels(y: Node, size: Any, dims: Sequence[Any]) -> Node:
+    """(n, examples * channels, ...) back to (examples, n, channels, ...)."""
+    apart = reshape(y, (dims[0], size, *dims[1:]))
+    return transpose(apart, (1, 0, *range(2, len(dims) + 1)))
+
+
+def convolution(node: Node, operands: Sequence[Operand], size: Any) -> Node:
+    (x, images_differ), (w, filters_differ) = operands
+    groups = node.attrs["groups"]
+    if not filters_differ:
+        return _more_images(node, x, w, size)
+    if not images_differ and groups == 1:
+        return from_channels(make(node.op, [x, merge(w)], **node.attrs), size, node.dims)
+    y = make(node.op, [to_channels(full(x, images_differ, size)), merge(w)], **{**node.attrs, "groups": groups * size})
+    return from_channels(y, size, node.dims)
+
+
+def _more_images(node: Node, x: Node, w: Node, size: Any, **shape: Any) -> Node:
+    return reshape(make(node.op, [merge(x), w], **{**node.attrs, **shape}), (size, *node.dims))
+
+
+def input_grad(node: Node, operands: Sequence[Operand], size: Any) -> Node:
+    (g, images_differ), (w, filters_differ) = operands
+    shape, groups = node.attrs["shape"], node.attrs["groups"]
+    if not filters_differ:
+        return _more_images(node, g, w, size, shape=(size * shape[0], *shape[1:]))
+    attrs = {**node.attrs, "shape": (shape[0], size * shape[1], *shape[2:]), "groups": groups * size}
+    return from_channels(make(node.op, [to_channels(full(g, images_differ, size)), merge(w)], **attrs), size, node.dims)
+
+
+def weight_grad(node: Node, operands: Sequence[Operand], size: Any) -> Node:
+    (x, images_differ), (g, cotangents_differ) = operands
+    shape, groups = node.attrs["shape"], node.attrs["groups"]
+    attrs = {**node.attrs, "shape": (size * shape[0], *shape[1:])}
+    if not images_differ and groups == 1:
+        return reshape(make(node.op, [x, to_channels(g)], **attrs), (size, *shape))
+    both = [to_channels(full(x, images_differ, size)), to_channels(full(g, cotangents_differ, size))]
+    return reshape(make(node.op, both, **{**attrs, "groups": groups * size}), (size, *shape))
+
+
+def one_by_one(node: Node, operands: Sequence[Operand], size: Any) -> Node:
+    """For ops without a rule: each example by itself, then joined; the number of examples must be known."""
+    if not isinstance(size, int):
+        raise SymgradError(four_parts(f"batching {node.op.name}", "it is done example by example, but their number is not known", node.where,
+                                      "declare the size of the batch"))
+    parts = [make(node.op, [x[k] if b else x for x, b in operands], **node.attrs) for k in range(size)]
+    return ROWS["stack"](*parts, axis=0) if parts else broadcast_to(reshape(make(node.op, [x[0] for x, _ in operands]), (1, *node.dims)), (0, *node.dims))
+
+
+BATCHERS: dict[str, Batcher] = {
+    "reshape": lambda node, operands, size: reshape(operands[0][0], (size, *node.attrs["shape"])),
+    "broadcast_to": spread,
+    "transpose": turned,
+    "subtensor": in_front("items", lambda size: ("slice", 0, 1, size)),
+    "pad": in_front("widths", lambda size: (0, 0)),
+    "concatenate": along_axis, "stack": along_axis, "take_along_axis": along_axis, "add_along_axis": along_axis, "ordered": along_axis,
+    "gather": indexed, "index_add": indexed, "index_set": indexed,
+    "argmax": place_of_extreme, "argmin": place_of_extreme,
+    "size_of": size_value, "diagonal": unchanged, "diagonal_matrix": unchanged,
+    "ifelse": choice, "condition": test_value,
+    "matmul": product,
+    **dict.fromkeys(["conv1d", "conv2d", "conv3d"], convolution),
+    "convolution_input_grad": input_grad, "convolution_weight_grad": weight_grad,
+    **dict.fromkeys([f"{kind}_pool{rank}d" for kind in ("max", "avg") for rank in (1, 2, 3)], images),
+    **dict.fromkeys(["max_pool_grad", "max_pool_pick", "avg_pool_grad"], images),
+}
+
