@@ -39,6 +39,11 @@ def test_gated_cnn_skips_the_closed_circuit(capsys):
     assert int(re.search(r"(\d+) kernels did not run", printed).group(1)) >= 8      # 2 convolutions and 2 pools, there and back
 
 
+def test_split_models_agree_with_the_joined_one(capsys):
+    example("split_models").main([])
+    assert capsys.readouterr().out.count("valid: True") == 3
+
+
 def test_mixture_of_experts_learns():
     pytest.importorskip("sklearn")
     assert example("mixture_of_experts").main([]) > 0.93
