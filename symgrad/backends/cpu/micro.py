@@ -9,8 +9,10 @@ takes typed pointers (any slot) and int64 bounds, returns nothing, and accepts u
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from llvmlite import ir
+from llvmlite.ir import Value
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
@@ -61,7 +63,7 @@ def tile_micro(
     taps: Sequence[tuple[int, int]] = ((0, 0),),
     steps: Sequence[tuple[int, int]] = ((0, 0),),
     last: int | None = None,
-):
+) -> Callable:
     """The outer-product kernel `mk(x, w, y, c0, c1, done)` behind matrix products and convolutions.
 
     y[i*y_row + p] (+)= sum over c in [c0, c1), (xs, ws) in steps and (xt, wt) in taps of
@@ -72,16 +74,16 @@ def tile_micro(
     tail = lanes if last is None else last
     tile = [(i, j) for i in range(rows) for j in range(vectors)]
 
-    def emit(b: ir.IRBuilder, x, w, y, c0, c1, done) -> None:
+    def emit(b: ir.IRBuilder, x: Value, w: Value, y: Value, c0: Value, c1: Value, done: Value) -> None:
         vec = _Vectors(b, dtype, lanes)
 
-        def reduce_taps(x_at, w_at, acc: list) -> list:
+        def reduce_taps(x_at: Value, w_at: Value, acc: list) -> list:
             acc = list(acc)
             for x_off, w_off in taps:
-                def x_vector(j: int, x_off: int = x_off):
+                def x_vector(j: int, x_off: int = x_off) -> Value:
                     return vec.load(x_at, x_off + lanes * j, tail if j == vectors - 1 else lanes)
 
-                def weight(i: int, w_off: int = w_off):
+                def weight(i: int, w_off: int = w_off) -> Value:
                     return vec.broadcast(w_at, w_off + i * w_row)
 
                 if vectors <= rows:         # hold the smaller side in registers, stream the other one
@@ -98,13 +100,13 @@ def tile_micro(
                     acc[i * vectors + j] = vec.fma(w, x, acc[i * vectors + j])
             return acc
 
-        def channel(c, acc: list) -> list:
+        def channel(c: Value, acc: list) -> list:
             x_at, w_at = vec.at(x, b.mul(c, _int(x_red))), vec.at(w, b.mul(c, _int(w_red)))
             if len(steps) == 1:
                 return reduce_taps(vec.at(x_at, steps[0][0]), vec.at(w_at, steps[0][1]), acc)
             x_table, w_table = (_table(b, [step[side] for step in steps]) for side in (0, 1))
 
-            def step(s, acc: list) -> list:
+            def step(s: Value, acc: list) -> list:
                 return reduce_taps(vec.at(x_at, b.load(b.gep(x_table, [_int(0), s]))),
                                    vec.at(w_at, b.load(b.gep(w_table, [_int(0), s]))), acc)
             return _loop(b, _int(0), _int(len(steps)), 1, acc, step)
@@ -120,7 +122,7 @@ def tile_micro(
 
 
 def dot_micro(dtype: str, lanes: int, rows: int, columns: Sequence[int], *, a_row: int, y_row: int,
-              end: int = 0, last: int = 0):
+              end: int = 0, last: int = 0) -> Callable:
     """The inner-product kernel `mk(a, x, y, p0, p1, count, a_next, x_next)`.
 
     y[i*y_row + t] += sum over m < count and p in [p0, p1) of
@@ -132,10 +134,10 @@ def dot_micro(dtype: str, lanes: int, rows: int, columns: Sequence[int], *, a_ro
     width = 1 << (len(columns) - 1).bit_length()
     tile = [(i, t) for i in range(rows) for t in range(len(columns))]
 
-    def emit(b: ir.IRBuilder, a, x, y, p0, p1, count, a_next, x_next) -> None:
+    def emit(b: ir.IRBuilder, a: Value, x: Value, y: Value, p0: Value, p1: Value, count: Value, a_next: Value, x_next: Value) -> None:
         vec = _Vectors(b, dtype, lanes)
 
-        def positions(m, acc: list) -> list:
+        def positions(m: Value, acc: list) -> list:
             a_at, x_at = vec.at(a, b.mul(m, a_next)), vec.at(x, b.mul(m, x_next))
             acc = _loop(b, p0, p1, lanes, acc, lambda p, acc: position(a_at, x_at, p, acc))
             if not last:
@@ -143,7 +145,7 @@ def dot_micro(dtype: str, lanes: int, rows: int, columns: Sequence[int], *, a_ro
             return _choose(b, b.icmp_signed("==", p1, _int(end)), lambda: position(a_at, x_at, p1, acc, last),
                            lambda: acc)
 
-        def position(a, x, p, acc: list, exist: int = lanes) -> list:
+        def position(a: Value, x: Value, p: Value, acc: list, exist: int = lanes) -> list:
             a_at, x_at, acc = vec.at(a, p), vec.at(x, p), list(acc)
             xs = [vec.load(x_at, offset, exist) for offset in columns]
             for i in range(rows):
@@ -161,7 +163,7 @@ def dot_micro(dtype: str, lanes: int, rows: int, columns: Sequence[int], *, a_ro
     return _intrinsic(emit, pointers=3, sizes=5)
 
 
-def copy_micro(dtype: str, lanes: int, vectors: int, *, last: int | None = None):
+def copy_micro(dtype: str, lanes: int, vectors: int, *, last: int | None = None) -> Callable:
     """The copy `mk(x, y, count, x_row, y_row)` of `count` rows: y[r*y_row + p] = x[r*x_row + p].
 
     p runs over vectors*lanes.
@@ -170,10 +172,10 @@ def copy_micro(dtype: str, lanes: int, vectors: int, *, last: int | None = None)
     """
     tail = lanes if last is None else last
 
-    def emit(b: ir.IRBuilder, x, y, count, x_row, y_row) -> None:
+    def emit(b: ir.IRBuilder, x: Value, y: Value, count: Value, x_row: Value, y_row: Value) -> None:
         vec = _Vectors(b, dtype, lanes)
 
-        def row(r, nothing: list) -> list:
+        def row(r: Value, nothing: list) -> list:
             x_at, y_at = vec.at(x, b.mul(r, x_row)), vec.at(y, b.mul(r, y_row))
             for j in range(vectors):
                 value = vec.load(x_at, lanes * j, tail if j == vectors - 1 else lanes)
@@ -185,15 +187,15 @@ def copy_micro(dtype: str, lanes: int, vectors: int, *, last: int | None = None)
     return _intrinsic(emit, pointers=2, sizes=3)
 
 
-def zero_micro(dtype: str):
+def zero_micro(dtype: str) -> Callable:
     """The fill `mk(y, count, parts, y_part)`: y[part*y_part + p] = 0 for part < parts, p < count."""
-    def emit(b: ir.IRBuilder, y, count, parts, y_part) -> None:
+    def emit(b: ir.IRBuilder, y: Value, count: Value, parts: Value, y_part: Value) -> None:
         vec = _Vectors(b, dtype, 1)
         byte = ir.PointerType(ir.IntType(8))
         kind = ir.FunctionType(ir.VoidType(), [byte, ir.IntType(8), I64, I1])
         fill = cgutils.get_or_insert_function(b.module, kind, "llvm.memset.p0.i64")
 
-        def part(k, nothing: list) -> list:
+        def part(k: Value, nothing: list) -> list:
             start = b.bitcast(vec.at(y, b.mul(k, y_part)), byte)
             b.call(fill, [start, ir.Constant(ir.IntType(8), 0), b.mul(count, _int(vec.bytes)), ir.Constant(I1, 0)])
             return nothing
@@ -203,16 +205,16 @@ def zero_micro(dtype: str):
     return _intrinsic(emit, pointers=1, sizes=3)
 
 
-def transpose_micro(dtype: str, lanes: int, lines: int, *, end: int, last: int = 0):
+def transpose_micro(dtype: str, lanes: int, lines: int, *, end: int, last: int = 0) -> Callable:
     """The transposition `mk(x, y, x_line, y_row)`: y[k*y_row + q] = x[q*x_line + k] for k < end + last.
 
     end is a multiple of lanes, last < lanes. q runs over `lines`, rounded up to whole vectors: the surplus is
     zero.
     """
-    def emit(b: ir.IRBuilder, x, y, x_line, y_row) -> None:
+    def emit(b: ir.IRBuilder, x: Value, y: Value, x_line: Value, y_row: Value) -> None:
         vec = _Vectors(b, dtype, lanes)
 
-        def block(k, nothing: list, exist: int = lanes) -> list:
+        def block(k: Value, nothing: list, exist: int = lanes) -> list:
             x_at, y_at = vec.at(x, k), vec.at(y, b.mul(k, y_row))
             for first in range(0, lines, lanes):
                 values = [
@@ -232,15 +234,15 @@ def transpose_micro(dtype: str, lanes: int, lines: int, *, end: int, last: int =
     return _intrinsic(emit, pointers=2, sizes=2)
 
 
-def max_micro(dtype: str, lanes: int, count: int, *, columns: Sequence[int]):
+def max_micro(dtype: str, lanes: int, count: int, *, columns: Sequence[int]) -> Callable:
     """The running maximum `mk(x, y)`: y[p] = max(y[p], x[columns[0] + p], ...) for p < count; NaN wins.
 
     y is updated in whole vectors.
     """
-    def emit(b: ir.IRBuilder, x, y) -> None:
+    def emit(b: ir.IRBuilder, x: Value, y: Value) -> None:
         vec = _Vectors(b, dtype, lanes)
 
-        def positions(p, nothing: list) -> list:
+        def positions(p: Value, nothing: list) -> list:
             best = vec.load(vec.at(y, p), 0)
             for column in columns:
                 candidate = vec.load(vec.at(x, p), column)
@@ -255,20 +257,20 @@ def max_micro(dtype: str, lanes: int, count: int, *, columns: Sequence[int]):
 
 def argmax_micro(
     dtype: str, lanes: int, count: int, *, columns: Sequence[int], places: Sequence[int], stride: int
-):
+) -> Callable:
     """The running maximum `mk(x, y, at, place)` that also keeps where it was found.
 
     As `max_micro`, and at[p] (int32) becomes place + places[k] + p*stride where candidate columns[k] is
     taken, which it is if it exceeds all earlier ones or is NaN.
     """
-    def emit(b: ir.IRBuilder, x, y, at, place) -> None:
+    def emit(b: ir.IRBuilder, x: Value, y: Value, at: Value, place: Value) -> None:
         vec, numbers = _Vectors(b, dtype, lanes), ir.VectorType(I32, lanes)
 
-        def splat(number):
+        def splat(number: Value) -> Value:
             first = b.insert_element(ir.Constant(numbers, ir.Undefined), number, ir.Constant(I32, 0))
             return vec.shuffle(first, ir.Constant(numbers, ir.Undefined), [0] * lanes)
 
-        def positions(p, nothing: list) -> list:
+        def positions(p: Value, nothing: list) -> list:
             at_here = b.bitcast(b.gep(at, [p]), ir.PointerType(numbers))
             best, winner = vec.load(vec.at(y, p), 0), b.load(at_here, align=4)
             ramp = b.add(splat(b.trunc(b.add(place, b.mul(p, _int(stride))), I32)),
@@ -287,19 +289,19 @@ def argmax_micro(
     return _intrinsic(emit, pointers=3, sizes=1)
 
 
-def unpool_micro(dtype: str, lanes: int, count: int, *, x_row: int, y_row: int):
+def unpool_micro(dtype: str, lanes: int, count: int, *, x_row: int, y_row: int) -> Callable:
     """The gradient `mk(x, g, y)` of 2x2 max pooling for one line of `count` windows.
 
     y[r*y_row + 2*q + s] = g[q] where x[r*x_row + 2*q + s] is the first maximum of window q, or its last NaN,
     else 0. y is written in whole vectors.
     """
-    def emit(b: ir.IRBuilder, x, g, y) -> None:
+    def emit(b: ir.IRBuilder, x: Value, g: Value, y: Value) -> None:
         vec = _Vectors(b, dtype, lanes)
         even, odd = range(0, 2 * lanes, 2), range(1, 2 * lanes, 2)
         low = [lane for i in range(lanes // 2) for lane in (i, lanes + i)]
         high = [lane + lanes // 2 for lane in low]
 
-        def windows(q, nothing: list, exist: int = lanes) -> list:
+        def windows(q: Value, nothing: list, exist: int = lanes) -> list:
             x_at, y_at = vec.at(x, b.mul(q, _int(2))), vec.at(y, b.mul(q, _int(2)))
             cells = []
             for row in (0, x_row):
@@ -314,7 +316,7 @@ def unpool_micro(dtype: str, lanes: int, count: int, *, x_row: int, y_row: int):
             for taken in reversed(takes):
                 shares.append(b.select(taken, rest, vec.zero))
                 rest = b.select(taken, vec.zero, rest)
-            a_, b_, c_, d_ = rest, *reversed(shares)
+            a_, (d_, c_, b_) = rest, shares
             for row, left, right in ((0, a_, b_), (y_row, c_, d_)):
                 vec.store(y_at, row, vec.shuffle(left, right, low))
                 if 2 * exist > lanes:
@@ -329,15 +331,15 @@ def unpool_micro(dtype: str, lanes: int, count: int, *, x_row: int, y_row: int):
     return _intrinsic(emit, pointers=3, sizes=0)
 
 
-def split_micro(dtype: str, lanes: int, step: int):
+def split_micro(dtype: str, lanes: int, step: int) -> Callable:
     """The deinterleaving copy `mk(x, y, count, y_phase)`: y[phase*y_phase + p] = x[p*step + phase].
 
     phase < step; p runs over `count`, rounded up to whole vectors.
     """
-    def emit(b: ir.IRBuilder, x, y, count, y_phase) -> None:
+    def emit(b: ir.IRBuilder, x: Value, y: Value, count: Value, y_phase: Value) -> None:
         vec, wide = _Vectors(b, dtype, lanes), _Vectors(b, dtype, lanes * step)
 
-        def positions(p, nothing: list) -> list:
+        def positions(p: Value, nothing: list) -> list:
             mixed = wide.load(vec.at(x, b.mul(p, _int(step))), 0)
             for phase in range(step):
                 part = vec.shuffle(mixed, mixed, range(phase, lanes * step, step))
@@ -366,12 +368,12 @@ _FILTERING = {
 
 def winograd_input_micro(
     dtype: str, lanes: int, m: int, *, rows: Sequence[int], columns: Sequence[int], v_next: int
-):
+) -> Callable:
     """The transform `mk(x, v)` of `lanes` tiles: v[(i*(m+2) + j)*v_next + p] = (B' x B)[i, j] of tile p.
 
     Pixel (i, j) of tile p is x[rows[i] + columns[j] + p].
     """
-    def emit(b: ir.IRBuilder, x, v) -> None:
+    def emit(b: ir.IRBuilder, x: Value, v: Value) -> None:
         vec = _Vectors(b, dtype, lanes)
         tile = [[vec.load(x, row + column) for column in columns] for row in rows]
         _store_square(vec, v, v_next, _two_sided(vec, _FILTERING[m]["B"], tile))
@@ -380,15 +382,15 @@ def winograd_input_micro(
 
 
 def winograd_weight_micro(dtype: str, lanes: int, m: int, *, taps: Sequence[int], w_lane: int, u_next: int,
-                          exist: int | None = None):
+                          exist: int | None = None) -> Callable:
     """The transform `mk(w, u)` of `lanes` filters: u[(i*(m+2) + j)*u_next + p] = (G w G')[i, j] of filter p.
 
     Tap (r, s) of filter p is w[taps[3*r + s] + p*w_lane]; filters from `exist` on count as zero.
     """
-    def emit(b: ir.IRBuilder, w, u) -> None:
+    def emit(b: ir.IRBuilder, w: Value, u: Value) -> None:
         vec = _Vectors(b, dtype, lanes)
 
-        def gathered(tap: int):
+        def gathered(tap: int) -> Value:
             value = vec.zero
             for lane in range(lanes if exist is None else exist):
                 scalar = b.load(vec.at(w, tap + lane * w_lane), align=vec.bytes)
@@ -400,12 +402,12 @@ def winograd_weight_micro(dtype: str, lanes: int, m: int, *, taps: Sequence[int]
     return _intrinsic(emit, pointers=2, sizes=0)
 
 
-def winograd_output_micro(dtype: str, lanes: int, m: int, *, t_next: int, y_row: int):
+def winograd_output_micro(dtype: str, lanes: int, m: int, *, t_next: int, y_row: int) -> Callable:
     """The transform `mk(t, y)` of `lanes` tiles: y[a*y_row + p*m + b] = (A' t A)[a, b] of tile p.
 
     Product (i, j) of tile p is t[(i*(m+2) + j)*t_next + p].
     """
-    def emit(b: ir.IRBuilder, t, y) -> None:
+    def emit(b: ir.IRBuilder, t: Value, y: Value) -> None:
         vec, size = _Vectors(b, dtype, lanes), m + 2
         tile = [[vec.load(t, (i * size + j) * t_next) for j in range(size)] for i in range(size)]
         for a, row in enumerate(_two_sided(vec, _FILTERING[m]["A"], tile)):
@@ -421,7 +423,7 @@ def _two_sided(vec: _Vectors, matrix: Sequence[Sequence[float]], tile: list[list
     return [vec.combined(matrix, [column[i] for column in columns]) for i in range(len(matrix))]
 
 
-def _store_square(vec: _Vectors, pointer, distance: int, square: list[list]) -> None:
+def _store_square(vec: _Vectors, pointer: Value, distance: int, square: list[list]) -> None:
     for k, value in enumerate(value for row in square for value in row):
         vec.store(pointer, k * distance, value)
 
@@ -429,7 +431,7 @@ def _store_square(vec: _Vectors, pointer, distance: int, square: list[list]) -> 
 class _Vectors:
     """Emits operations on vectors of one length and dtype at the builder's position."""
 
-    def __init__(self, builder: ir.IRBuilder, dtype: str, lanes: int):
+    def __init__(self, builder: ir.IRBuilder, dtype: str, lanes: int) -> None:
         self.b, self.lanes = builder, lanes
         self.element = {"float32": ir.FloatType(), "float64": ir.DoubleType()}[dtype]
         self.bytes = 4 if dtype == "float32" else 8
@@ -437,17 +439,17 @@ class _Vectors:
         self.name = f"v{lanes}f{8 * self.bytes}"
         self.zero = ir.Constant(self.type, [0.0] * lanes)
 
-    def constant(self, value: float):
+    def constant(self, value: float) -> Value:
         return ir.Constant(self.type, [value] * self.lanes)
 
-    def at(self, pointer, offset):
+    def at(self, pointer: Value, offset: int | Value) -> Value:
         if isinstance(offset, int):
             if offset == 0:
                 return pointer
             offset = _int(offset)
         return self.b.gep(pointer, [offset])
 
-    def load(self, pointer, offset: int, exist: int | None = None):
+    def load(self, pointer: Value, offset: int, exist: int | None = None) -> Value:
         address = self.b.bitcast(self.at(pointer, offset), ir.PointerType(self.type))
         if exist is None or exist == self.lanes:
             return self.b.load(address, align=self.bytes)
@@ -456,24 +458,24 @@ class _Vectors:
         masked = cgutils.get_or_insert_function(self.b.module, kind, f"llvm.masked.load.{self.name}.p0")
         return self.b.call(masked, [address, ir.Constant(I32, self.bytes), mask, self.zero])
 
-    def store(self, pointer, offset: int, value) -> None:
+    def store(self, pointer: Value, offset: int, value: Value) -> None:
         address = self.b.bitcast(self.at(pointer, offset), ir.PointerType(self.type))
         self.b.store(value, address, align=self.bytes)
 
-    def broadcast(self, pointer, offset: int):
+    def broadcast(self, pointer: Value, offset: int) -> Value:
         return self.splat(self.b.load(self.at(pointer, offset), align=self.bytes))
 
-    def splat(self, scalar):
+    def splat(self, scalar: Value) -> Value:
         if self.lanes == 1:
             return self.b.insert_element(self.zero, scalar, ir.Constant(I32, 0))
         undefined = ir.Constant(self.type, ir.Undefined)
         first = self.b.insert_element(undefined, scalar, ir.Constant(I32, 0))
         return self.shuffle(first, undefined, [0] * self.lanes)
 
-    def shuffle(self, left, right, lanes: Sequence[int]):
+    def shuffle(self, left: Value, right: Value, lanes: Sequence[int]) -> Value:
         return self.b.shuffle_vector(left, right, ir.Constant(ir.VectorType(I32, len(lanes)), list(lanes)))
 
-    def fma(self, x, y, z):
+    def fma(self, x: Value, y: Value, z: Value) -> Value:
         kind = ir.FunctionType(self.type, [self.type] * 3)
         return self.b.call(
             cgutils.get_or_insert_function(self.b.module, kind, f"llvm.fma.{self.name}"), [x, y, z]
@@ -492,7 +494,7 @@ class _Vectors:
             ]
         return values
 
-    def beats(self, candidate, best):
+    def beats(self, candidate: Value, best: Value) -> Value:
         """Where a candidate replaces the best value before it: greater, or NaN."""
         greater = self.b.fcmp_ordered(">", candidate, best)
         return self.b.or_(greater, self.b.fcmp_unordered("uno", candidate, candidate))
@@ -525,7 +527,7 @@ class _Vectors:
             results.append(total)
         return results
 
-    def horizontal(self, values: list, width: int):
+    def horizontal(self, values: list, width: int) -> Value:
         """A vector of `width` lanes holding the sum of each vector, zero beyond len(values)."""
         values = list(values) + [self.zero] * (width - len(values))
         lanes = self.lanes
@@ -540,10 +542,10 @@ class _Vectors:
         while len(values) > 1:                                # ... then fold pairs into one vector
             half, pairs = group // 2, len(values) // 2
             blocks = [range(base, base + half) for base in range(0, lanes, group)]
-            low = [lane for block in blocks for lane in (*block, *(lanes + q for q in block))]
-            high = [lane + half for lane in low]
-            values = [self.b.fadd(self.shuffle(values[k], values[k + pairs], low),
-                                  self.shuffle(values[k], values[k + pairs], high)) for k in range(pairs)]
+            left = [lane for block in blocks for lane in (*block, *(lanes + q for q in block))]
+            right = [lane + half for lane in left]
+            values = [self.b.fadd(self.shuffle(values[k], values[k + pairs], left),
+                                  self.shuffle(values[k], values[k + pairs], right)) for k in range(pairs)]
             group = half
         return self.shuffle(values[0], values[0], _lanes_of_tree(width)) if width > 1 else values[0]
 
@@ -569,14 +571,14 @@ def _int(value: int) -> ir.Constant:
     return ir.Constant(I64, value)
 
 
-def _table(b: ir.IRBuilder, numbers: Sequence[int]):
+def _table(b: ir.IRBuilder, numbers: Sequence[int]) -> Value:
     """A constant int64 array inside the module."""
     kind = ir.ArrayType(I64, len(numbers))
     table = cgutils.global_constant(b, "offsets", ir.Constant(kind, list(numbers)))
     return table
 
 
-def _choose(b: ir.IRBuilder, condition, if_true: Callable[[], list], if_false: Callable[[], list]) -> list:
+def _choose(b: ir.IRBuilder, condition: Value, if_true: Callable[[], list], if_false: Callable[[], list]) -> list:
     """The values of one of two lists, computed only on the side that is taken."""
     sides = []
     yes, no, after = (b.append_basic_block(name) for name in ("yes", "no", "after"))
@@ -595,7 +597,7 @@ def _choose(b: ir.IRBuilder, condition, if_true: Callable[[], list], if_false: C
     return chosen
 
 
-def _loop(b: ir.IRBuilder, start, stop, step: int, carried: list, body: Callable[..., list]) -> list:
+def _loop(b: ir.IRBuilder, start: Value, stop: Value, step: int, carried: list, body: Callable[..., list]) -> list:
     """What `carried` has become after body(index, carried) ran for index in range(start, stop, step)."""
     before = b.block
     head, after = b.append_basic_block("head"), b.append_basic_block("after")
@@ -625,12 +627,12 @@ def _loop(b: ir.IRBuilder, start, stop, step: int, carried: list, body: Callable
     return outcomes
 
 
-def _intrinsic(emit: Callable[..., None], pointers: int, sizes: int):
+def _intrinsic(emit: Callable[..., None], pointers: int, sizes: int) -> Callable:
     """A Numba intrinsic of that many pointers, then int64 numbers, returning nothing."""
     names = [f"a{k}" for k in range(pointers + sizes)]
 
-    def typed(context, *arguments):
-        def generate(target, builder, signature, values):
+    def typed(context: Any, *arguments: Any) -> Any:
+        def generate(target: Any, builder: Any, signature: Any, values: Any) -> Any:
             emit(builder, *values)
             return target.get_dummy_value()
         return types.void(*arguments[:pointers], *[types.int64] * sizes), generate

@@ -14,7 +14,7 @@ import numpy as np
 Array = np.ndarray
 
 # the matrices of Lavin and Gray 2016, section 4
-FILTERING = {
+FILTERING: dict[int, dict[str, list[list[float]]]] = {
     2: {
         "B": [[1, 0, -1, 0], [0, 1, 1, 0], [0, -1, 1, 0], [0, 1, 0, -1]],
         "G": [[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]],

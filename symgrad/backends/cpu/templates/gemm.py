@@ -130,7 +130,7 @@ def _better_transposed(p: Gemm) -> bool:
 
 def _is_inner(p: Gemm) -> bool:
     contiguous = p.a.strides[2] == 1 and p.b.strides[1] == 1 and p.b.strides[2] != 1
-    return contiguous and _all_known(p.numbers) and p.k >= 16 and min(p.m, p.n) <= 16
+    return contiguous and _all_known(p.numbers) and int(p.k) >= 16 and min(int(p.m), int(p.n)) <= 16
 
 
 def _rows_alone_vary(p: Gemm) -> bool:
@@ -153,49 +153,50 @@ def _emit_zeros(out: Writer, p: Gemm, result: _Output) -> None:
 
 def _emit_outer(out: Writer, p: Gemm, result: _Output, target: Target) -> None:
     lanes, item = target.lanes(p.dtype), ITEM_BYTES[p.dtype]
+    n, k, (w_row, w_red), (b_row, b_column) = int(p.n), int(p.k), map(int, p.a.strides[1:]), map(int, p.b.strides[1:])
     m = p.m if isinstance(p.m, int) else 96             # a guess
-    rows, vectors = choose_tile(m, p.n, lanes, target.registers)
+    rows, vectors = choose_tile(m, n, lanes, target.registers)
     tile_columns = vectors * lanes
-    skinny = m <= 8 and p.k * p.n * item > target.l2_bytes
-    k_block = 8 if skinny else p.k if p.k <= 384 else 256
-    n_block = min(round_up(p.n, tile_columns), round_up(16384 // m if skinny else 256, tile_columns))
+    skinny = m <= 8 and k * n * item > target.l2_bytes
+    k_block = 8 if skinny else k if k <= 384 else 256
+    n_block = min(round_up(n, tile_columns), round_up(16384 // m if skinny else 256, tile_columns))
     m_block = rows * max(1, 128 // rows) if isinstance(p.m, str) else min(p.m, rows * max(1, 128 // rows))
-    pack_b = p.b.strides[2] != 1 or (not skinny and m >= 4 * rows and p.b.strides[1] * item >= 512)
-    pack_a = p.n >= 4 * tile_columns and p.a.strides[2] * item >= 512
+    pack_b = b_column != 1 or (not skinny and m >= 4 * rows and b_row * item >= 512)
+    pack_a = n >= 4 * tile_columns and w_red * item >= 512
     pitch = n_block + (lanes if n_block * item % 1024 == 0 else 0)
     tile = out.buffer(p.dtype, round_up(m_block, rows) * pitch)
-    packed_b = out.buffer(p.dtype, p.k * n_block) if pack_b else ""
+    packed_b = out.buffer(p.dtype, k * n_block) if pack_b else ""
     packed_a = out.buffer(p.dtype, round_up(m_block, rows) * k_block) if pack_a else ""
-    column_tail = 0 if pack_b else p.n % tile_columns
+    column_tail = 0 if pack_b else n % tile_columns
 
     def kernel(tile_rows: int, columns: int) -> str:
         width, last = -(-columns // lanes), f", last={columns % lanes}" if columns % lanes else ""
-        w_row, w_red = (1, rows) if pack_a else p.a.strides[1:]
-        x_red = tile_columns if pack_b else p.b.strides[1]
-        return out.micro(f"tile_micro({p.dtype!r}, {lanes}, {tile_rows}, {width}, w_row={w_row}, w_red={w_red}, "
+        across, along = (1, rows) if pack_a else (w_row, w_red)
+        x_red = tile_columns if pack_b else b_row
+        return out.micro(f"tile_micro({p.dtype!r}, {lanes}, {tile_rows}, {width}, w_row={across}, w_red={along}, "
                          f"x_red={x_red}, y_row={pitch}{last})")
 
     def emit_strip(columns: int) -> None:
         x_at = p.b.at("batch", "k0", "j0 + column")
         if pack_b:
-            x_at = sum_text(("column", p.k), ("k0", tile_columns))
+            x_at = sum_text(("column", k), ("k0", tile_columns))
         w_at = f"row*{k_block}" if pack_a else p.a.at("batch", "i0 + row", "k0")
         _emit_row_tiles(out, p.m, rows, lambda tile_rows: (
             f"{kernel(tile_rows, columns)}(advance({packed_b or p.b.name}, {x_at}), "
             f"advance({packed_a or p.a.name}, {w_at}), advance({tile}, row*{pitch} + column), 0, k1 - k0, k0)"
         ))
 
-    with out.loop("batch", p.batch), out.loop("j0", p.n, n_block):
-        out.add(f"columns = min({n_block}, {p.n} - j0)")
+    with out.loop("batch", p.batch), out.loop("j0", n, n_block):
+        out.add(f"columns = min({n_block}, {n} - j0)")
         if pack_b:
-            _Lines.of_b(p, "0").emit_pack(out, p.dtype, lanes, packed_b, tile_columns, p.k, p.k)
+            _Lines.of_b(p, "0").emit_pack(out, p.dtype, lanes, packed_b, tile_columns, k, k)
         with out.loop("i0", p.m, m_block):
             out.add(f"rows = min({m_block}, {p.m} - i0)")
-            with out.loop("k0", p.k, k_block):
-                out.add(f"k1 = min(k0 + {k_block}, {p.k})")
+            with out.loop("k0", k, k_block):
+                out.add(f"k1 = min(k0 + {k_block}, {k})")
                 if pack_a:
                     _Lines.of_a(p, "k0").emit_pack(out, p.dtype, rows, packed_a, rows, "k1 - k0", k_block)
-                if p.n >= tile_columns or not column_tail:
+                if n >= tile_columns or not column_tail:
                     limit = f"columns - {tile_columns - 1}" if column_tail else "columns"
                     with out.block(f"for column in range(0, {limit}, {tile_columns}):"):
                         emit_strip(tile_columns)
@@ -273,12 +274,13 @@ class _Lines:
         self._emit_panels(out, panel, transpose)
 
     def _emit_panels(self, out: Writer, panel: int, call: Callable[[int], str]) -> None:
-        if self.total >= panel:
+        total = int(self.total)
+        if total >= panel:
             with out.block(f"for first in range(0, {self.count} - {panel - 1}, {panel}):"):
                 out.add(call(panel))
-        if self.total % panel:
+        if total % panel:
             with out.block(f"if {self.count} % {panel} != 0:"):
-                out.add(f"first = {self.count} - {self.total % panel}", call(self.total % panel))
+                out.add(f"first = {self.count} - {total % panel}", call(total % panel))
 
     def _emit_elements(self, out: Writer, dtype: str, packed: str, panel: int, depth: Size, panel_depth: int) -> None:
         store = f"{packed}[{sum_text(('first', panel_depth))} + k*{panel} + line]"
@@ -295,43 +297,43 @@ class _Lines:
 
 def _emit_inner(out: Writer, p: Gemm, result: _Output, target: Target) -> None:
     """Dot products of contiguous rows, for operands that both run along k."""
-    lanes = target.lanes(p.dtype)
-    columns = min(8 if p.m == 1 else 4, lanes, 1 << (p.n.bit_length() - 1))
-    rows = min(p.m, (target.registers - 1) // (columns + 1), 4)
-    while p.m % rows and p.m > rows and p.m % rows < rows // 2:
+    lanes, m, n, k, b_column = target.lanes(p.dtype), int(p.m), int(p.n), int(p.k), int(p.b.strides[2])
+    columns = min(8 if m == 1 else 4, lanes, 1 << (n.bit_length() - 1))
+    rows = min(m, (target.registers - 1) // (columns + 1), 4)
+    while m % rows and m > rows and m % rows < rows // 2:
         rows -= 1
-    k_end = p.k - p.k % lanes
-    k_block = max(k_end, 1) if p.m * p.k * ITEM_BYTES[p.dtype] <= target.l2_bytes // 2 else 2048
-    m_block, n_block = min(p.m, rows * 32), min(p.n, max(columns, 1024 // columns * columns))
+    k_end = k - k % lanes
+    k_block = max(k_end, 1) if m * k * ITEM_BYTES[p.dtype] <= target.l2_bytes // 2 else 2048
+    m_block, n_block = min(m, rows * 32), min(n, max(columns, 1024 // columns * columns))
     pitch = n_block + lanes
     tile = out.buffer(p.dtype, m_block * pitch)
 
     def kernel(tile_rows: int, width: int) -> str:
-        offsets = tuple(t * p.b.strides[2] for t in range(width))
-        last = f", end={k_end}, last={p.k - k_end}" if p.k > k_end else ""
+        offsets = tuple(t * b_column for t in range(width))
+        last = f", end={k_end}, last={k - k_end}" if k > k_end else ""
         return out.micro(f"dot_micro({p.dtype!r}, {lanes}, {tile_rows}, {offsets}, a_row={p.a.strides[1]}, "
                          f"y_row={pitch}{last})")
 
     def emit_strip(width: int) -> None:
         a, b = p.a.at("batch", "i0 + row", 0), p.b.at("batch", 0, "j0 + column")
-        _emit_row_tiles(out, p.m, rows, lambda tile_rows: (
+        _emit_row_tiles(out, m, rows, lambda tile_rows: (
             f"{kernel(tile_rows, width)}(advance({p.a.name}, {a}), advance({p.b.name}, {b}), "
             f"advance({tile}, row*{pitch} + column), k0, k1, 1, 0, 0)"
         ))
 
-    with out.loop("batch", p.batch), out.loop("j0", p.n, n_block):
-        out.add(f"columns = min({n_block}, {p.n} - j0)")
-        with out.loop("i0", p.m, m_block):
-            out.add(f"rows = min({m_block}, {p.m} - i0)")
+    with out.loop("batch", p.batch), out.loop("j0", n, n_block):
+        out.add(f"columns = min({n_block}, {n} - j0)")
+        with out.loop("i0", m, m_block):
+            out.add(f"rows = min({m_block}, {m} - i0)")
             out.zero(p.dtype, tile, "0", m_block * pitch)
             with out.loop("k0", max(k_end, 1), k_block):
                 out.add(f"k1 = min(k0 + {k_block}, {k_end})")
                 with out.block(f"for column in range(0, columns - {columns - 1}, {columns}):"):
                     emit_strip(columns)
-                if p.n % columns:
+                if n % columns:
                     with out.block(f"if columns % {columns} != 0:"):
-                        out.add(f"column = columns - {p.n % columns}")
-                        emit_strip(p.n % columns)
+                        out.add(f"column = columns - {n % columns}")
+                        emit_strip(n % columns)
             result.emit(out, tile, pitch, "rows", "columns")
 
 
