@@ -56,6 +56,16 @@ def test_gradient_dtypes_follow_the_variables():
     assert sg.grad((a.astype("float64") * 2).sum(), a).dtype == "float32"
 
 
+@pytest.mark.parametrize("scalar", [2, 2.0, True, np.float32(2), np.float64(2), np.int8(2), np.int64(2), np.array(2.0), np.float32([2]), np.bool_(1)])
+@pytest.mark.parametrize("dtype", ["float32", "float64", "int8", "int64", "uint8", "bool"])
+def test_promotion_with_numbers_is_that_of_numpy(scalar, dtype):
+    x, a = T.vector("x", dtype), np.ones(2, dtype)
+    for mine in (lambda v: v + scalar, lambda v: scalar * v, lambda v: v / scalar):
+        want = mine(a).dtype
+        if want != np.float16:      # which symgrad does not have
+            assert mine(x).dtype == want.name, (mine(a).dtype, scalar)
+
+
 def test_a_variable_used_many_times_adds_up(backend):
     x = T.vector("x")
     y = x * x + 3 * x - x / 2 + T.exp(x)

@@ -88,7 +88,7 @@ def _with_integers(*shapes, low=-3, high=4):
 add = _binary("add", "add", np.add, lambda g, y, a, b: (g, g), samples=_with_integers())
 subtract = _binary("subtract", "sub", np.subtract, lambda g, y, a, b: (g, -g), samples=_with_integers())
 multiply = _binary("multiply", "mul", np.multiply, lambda g, y, a, b: (g * b, g * a), samples=_with_integers())
-divide = _binary("divide", "div", np.true_divide, lambda g, y, a, b: (g / b, -g * y / b), kind="float",
+divide = _binary("divide", "div", np.true_divide, lambda g, y, a, b: (g / b, -g * y / b), kind="quotient",
                  samples=[sample((3, 4), (3, 4), low=0.5), sample((3, 1), (4,), low=0.5)])
 true_divide = divide
 negative = _unary("negative", "neg", np.negative, lambda g, y, x: (-g,), kind="same",

@@ -117,11 +117,16 @@ def _row(name: str) -> Row:
     return ROWS[name]
 
 
+def is_weak(value: Any) -> bool:
+    """Whether a number takes the dtype of what it meets: Python's do, NumPy's have their own (np.float64 is both)."""
+    return isinstance(value, (bool, int, float)) and not isinstance(value, np.generic)
+
+
 def as_tensor(value: Any, dtype: Any = None) -> Node:
     """A variable from a variable, an array, a number or a nested list of them. Python floats are floatX."""
     if isinstance(value, Node):
         return value if dtype is None or value.dtype == dtypes.dtype_name(dtype) else cast(value, dtype)
-    if isinstance(value, (bool, int, float)) and dtype is None:
+    if is_weak(value) and dtype is None:
         dtype = "bool" if isinstance(value, bool) else "int64" if isinstance(value, int) else dtypes.config.floatX
     if isinstance(value, (list, tuple)) and _holds_nodes(value):
         return stack_of(value)
@@ -145,7 +150,7 @@ def stack_of(values: Sequence[Any]) -> Node:
 
 def promoted(*args: Any) -> list[Node]:
     """The operands as nodes of one dtype, by NumPy 2's promotion: Python scalars are weak."""
-    lifted = [a if isinstance(a, (Node, bool, int, float)) else as_tensor(a) for a in args]
+    lifted = [a if isinstance(a, Node) or is_weak(a) else as_tensor(a) for a in args]
     arrays = [a.dtype for a in lifted if isinstance(a, Node)]
     if not arrays:
         lifted = [as_tensor(a) for a in lifted]
@@ -175,7 +180,7 @@ def cast(x: Any, dtype: Any) -> Node:
 class Elementwise(Row):
     """A row whose value at an index is a scalar law of its operands there; operands broadcast.
 
-    kind says what becomes of dtypes: `same` promotes, `float` promotes and takes integers to float, `predicate` promotes and
+    kind says what becomes of dtypes: `same` promotes, `float` promotes and takes integers to float, `quotient` takes them to float64, `predicate` promotes and
     gives bool, `logical` reads truth values and gives bool, `bits` wants integers or bool, `integer` wants integers.
     """
 
@@ -218,6 +223,8 @@ class Elementwise(Row):
         dtype = nodes[0].dtype
         if self.kind == "float":
             return [cast(x, dtypes.as_float(dtype)) for x in nodes]
+        if self.kind == "quotient":
+            return [cast(x, dtype if dtypes.is_float(dtype) else "float64") for x in nodes]
         if (self.kind == "bits" and dtypes.is_float(dtype)) or (self.kind == "integer" and not dtypes.is_integer(dtype)):
             raise DTypeError(four_parts(f"{self.name} of integers{' or bools' if self.kind == 'bits' else ''}", f"dtype {dtype}",
                                         show(user_line()), "x.astype('int64')"))
