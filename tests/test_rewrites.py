@@ -398,7 +398,7 @@ def test_time_grows_with_the_number_of_nodes(step):
         return time.process_time() - start
 
     seconds(100)
-    short, long = seconds(500), seconds(4000)
+    short, long = seconds(300), seconds(2400)
     assert long < 8 * 3 * short + 0.5
 
 
