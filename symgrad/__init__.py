@@ -65,8 +65,10 @@ def _evaluate(self: Variable, values: Any = None, backend: str | None = None) ->
 Variable.eval = _evaluate  # type: ignore[attr-defined]
 
 __all__ = [
-    "DEFAULT", "STOP", "BackendError", "CompileError", "DTypeError", "DisconnectedError", "Function", "MissingInputError", "NanError",
-    "OpFromGraph", "OverrideError", "Overrides", "Shared", "ShapeError", "SymgradError", "UnusedInputError", "UnusedOverrideError", "Variable", "batch_jacobian",
-    "config", "function", "grad", "grad_clip", "grad_scale", "ifelse", "graph_text", "hessian", "hvp", "jacobian", "jvp", "like", "losses", "matching", "named", "nn", "on", "op_from_graph",
-    "optim", "parse_graph", "patterns", "random", "receipt", "saliency", "scope", "shared", "stop_gradient", "straight_through", "tensor", "testing", "vectorize", "viz", "vjp", "within",
+    "BackendError", "CompileError", "DEFAULT", "DTypeError", "DisconnectedError", "Function", "MissingInputError", "NanError",
+    "OpFromGraph", "OverrideError", "Overrides", "STOP", "ShapeError", "Shared", "SymgradError", "UnusedInputError",
+    "UnusedOverrideError", "Variable", "batch_jacobian", "config", "function", "grad", "grad_clip", "grad_scale", "graph_text",
+    "hessian", "hvp", "ifelse", "jacobian", "jvp", "like", "losses", "matching", "named", "nn", "on", "op_from_graph", "optim",
+    "parse_graph", "patterns", "random", "receipt", "saliency", "scope", "shared", "stop_gradient", "straight_through", "tensor",
+    "testing", "vectorize", "viz", "vjp", "within",
 ]

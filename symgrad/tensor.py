@@ -25,10 +25,10 @@ from .ops.linear import *
 from .ops.neural import *
 from .ops.pool import *
 from .ops.reduce import *
+from .ops.row import as_tensor, cast
 from .ops.shape import *
 from .ops.sort import *
 from .ops.special import *
-from .ops.row import as_tensor, cast
 
 Variable = Node
 def tensor(name: str | None = None, shape: Sequence[int | str | None] | None = (), dtype: Any = None) -> Node:

@@ -81,7 +81,9 @@ def install() -> None:
         "dimshuffle": _dimshuffle, "sum": r.sum, "clip": e.clip,
         "__getitem__": x.getitem, "__setitem__": x.setitem, "prod": r.prod, "mean": r.mean, "var": r.var, "std": r.std,
         "max": r.max, "min": r.min, "argmax": r.argmax, "argmin": r.argmin, "any": r.any, "all": r.all, "ptp": r.ptp,
-        "round": e.around, "norm": r.norm, "take": x.take, "sort": o.sort, "argsort": o.argsort, "cumsum": lambda self, *a, **k: o.cumsum(self, *a, **k), "cumprod": lambda self, *a, **k: o.cumprod(self, *a, **k),
+        "round": e.around, "norm": r.norm, "take": x.take, "sort": o.sort, "argsort": o.argsort,
+        "cumsum": lambda self, *a, **k: o.cumsum(self, *a, **k),
+        "cumprod": lambda self, *a, **k: o.cumprod(self, *a, **k),
         "repeat": a.repeat, "swapaxes": s.swapaxes, "diagonal": s.diagonal, "trace": s.trace, "mT": property(s.matrix_transpose),
     }
     for name, value in more.items():

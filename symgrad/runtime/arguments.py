@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from ..base import dtypes
 from ..base.errors import DTypeError, MissingInputError, ShapeError, close_match, four_parts
 from ..base.origin import show, user_line
 from ..graph.node import Node

@@ -76,7 +76,8 @@ class ReferenceCheck(_Check):
                 culprit = node
                 break
         error = np.abs(got.astype("f8") - want.astype("f8")).max() if got.shape == want.shape and got.size else "shape"
-        return BackendError(four_parts(f"output {k} equal to the reference", f"largest difference {error}", f"first at {culprit.op.name}, made at {culprit.where}",
+        return BackendError(four_parts(f"output {k} equal to the reference", f"largest difference {error}",
+                                       f"first at {culprit.op.name}, made at {culprit.where}",
                                        "report this with f.source()"))
 
 

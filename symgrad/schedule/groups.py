@@ -1,10 +1,10 @@
 """Which nodes share a kernel.
 
 Every node gets a group: the loop nest over its sizes at a level, or the kernel of a template (matrix product, convolution)
-whose results it consumes elementwise. What is computed elementwise from finished reductions stays with them. Levels grow along every edge that crosses groups, so groups never wait for each other in
-a circle, and running them by level is an order. Then, from the outputs back, each node is stored (it gets memory) or inlined
-into the groups that read it: outputs and anchors are stored, cheap values are computed again, values that one group reads are
-computed there.
+whose results it consumes elementwise. What is computed elementwise from finished reductions stays with them. Levels grow
+along every edge that crosses groups, so groups never wait for each other in a circle, and running them by level is an
+order. Then, from the outputs back, each node is stored (it gets memory) or inlined into the groups that read it: outputs
+and anchors are stored, cheap values are computed again, values that one group reads are computed there.
 """
 
 from __future__ import annotations

@@ -17,7 +17,6 @@ from ..ops.reduce import Reduction
 from .groups import Group, Grouping, is_streaming
 from .views import VIEWS, contiguous, strided
 
-
 LARGE = 4000            # nodes
 COMMON = (0, 1, -1, 2, 0.5)
 

@@ -236,7 +236,8 @@ class Bound:
                                             "check the sizes of the arguments"))
             nbytes = itemsize(node.dtype) * int(np.prod([int(d) for d in shape], dtype=object))
             if nbytes > LARGEST:
-                raise BackendError(four_parts(f"memory for {node.op.name}", f"{node.dtype} {shape} is {nbytes / 2**30:.0f} GiB", f"{node.op.name} made at {node.where}",
+                raise BackendError(four_parts(f"memory for {node.op.name}", f"{node.dtype} {shape} is {nbytes / 2**30:.0f} GiB",
+                                              f"{node.op.name} made at {node.where}",
                                               "check the sizes; reduce before broadcasting"))
 
     def outputs(self) -> list[np.ndarray]:

@@ -11,6 +11,7 @@ given as a name gives the *any-size* form: both operands are packed block by blo
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
 from . import ITEM_BYTES, Epilogue, Target, TemplateText, Writer, choose_tile, host_target, round_up, sum_text
@@ -165,45 +166,71 @@ def _emit_outer(out: Writer, p: Gemm, result: _Output, target: Target) -> None:
     pack_a = n >= 4 * tile_columns and w_red * item >= 512
     pitch = n_block + (lanes if n_block * item % 1024 == 0 else 0)
     tile = out.buffer(p.dtype, round_up(m_block, rows) * pitch)
-    packed_b = out.buffer(p.dtype, k * n_block) if pack_b else ""
+    # packed as a whole, B serves all blocks of rows; packed for each block of k, it is still in cache when used
+    whole_b = b_column != 1 or (m > m_block and k * n_block * item <= 4 << 20)
+    panel_depth = k if whole_b else k_block
+    packed_b = out.buffer(p.dtype, panel_depth * n_block) if pack_b else ""
     packed_a = out.buffer(p.dtype, round_up(m_block, rows) * k_block) if pack_a else ""
-    column_tail = 0 if pack_b else n % tile_columns
 
-    def kernel(tile_rows: int, columns: int) -> str:
+    def kernel(tile_rows: int, columns: int, packed: bool) -> str:
         width, last = -(-columns // lanes), f", last={columns % lanes}" if columns % lanes else ""
         across, along = (1, rows) if pack_a else (w_row, w_red)
-        x_red = tile_columns if pack_b else b_row
+        x_red = tile_columns if packed else b_row
         return out.micro(f"tile_micro({p.dtype!r}, {lanes}, {tile_rows}, {width}, w_row={across}, w_red={along}, "
                          f"x_red={x_red}, y_row={pitch}{last})")
 
-    def emit_strip(columns: int) -> None:
-        x_at = p.b.at("batch", "k0", "j0 + column")
-        if pack_b:
-            x_at = sum_text(("column", k), ("k0", tile_columns))
+    def emit_strip(columns: int, packed: bool, few: bool) -> None:
+        x = f"advance({p.b.name}, {p.b.at('batch', 'k0', 'j0 + column')})"
+        if packed:
+            x = f"advance({packed_b}, {sum_text(('column', panel_depth), ('k0', tile_columns if whole_b else 0))})"
         w_at = f"row*{k_block}" if pack_a else p.a.at("batch", "i0 + row", "k0")
-        _emit_row_tiles(out, p.m, rows, lambda tile_rows: (
-            f"{kernel(tile_rows, columns)}(advance({packed_b or p.b.name}, {x_at}), "
-            f"advance({packed_a or p.a.name}, {w_at}), advance({tile}, row*{pitch} + column), 0, k1 - k0, k0)"
-        ))
+
+        def call(tile_rows: int) -> str:
+            return (f"{kernel(tile_rows, columns, packed)}({x}, advance({packed_a or p.a.name}, {w_at}), "
+                    f"advance({tile}, row*{pitch} + column), 0, k1 - k0, k0)")
+        if few:
+            with out.loop("row", "rows"):
+                out.add(call(1))
+        else:
+            _emit_row_tiles(out, p.m, rows, call)
+
+    def emit_strips(packed: bool, few: bool = False) -> None:
+        tail = 0 if packed else n % tile_columns
+        if n >= tile_columns or not tail:
+            limit = f"columns - {tile_columns - 1}" if tail else "columns"
+            with out.block(f"for column in range(0, {limit}, {tile_columns}):"):
+                emit_strip(tile_columns, packed, few)
+        if tail:
+            with out.block(f"if columns % {tile_columns} != 0:"):
+                out.add(f"column = columns - {tail}")
+                emit_strip(tail, packed, few)
+
+    # an unknown number of rows may be too small to be worth packing for
+    may_be_few = pack_b and isinstance(p.m, str) and b_column == 1
+
+    def pack(first_k: str, depth: Size) -> None:
+        with out.block(f"if {p.m} >= {rows}:") if may_be_few else nullcontext():
+            _Lines.of_b(p, first_k).emit_pack(out, p.dtype, lanes, packed_b, tile_columns, depth, panel_depth)
 
     with out.loop("batch", p.batch), out.loop("j0", n, n_block):
         out.add(f"columns = min({n_block}, {n} - j0)")
-        if pack_b:
-            _Lines.of_b(p, "0").emit_pack(out, p.dtype, lanes, packed_b, tile_columns, k, k)
+        if pack_b and whole_b:
+            pack("0", k)
         with out.loop("i0", p.m, m_block):
             out.add(f"rows = min({m_block}, {p.m} - i0)")
             with out.loop("k0", k, k_block):
                 out.add(f"k1 = min(k0 + {k_block}, {k})")
+                if pack_b and not whole_b:
+                    pack("k0", "k1 - k0")
                 if pack_a:
                     _Lines.of_a(p, "k0").emit_pack(out, p.dtype, rows, packed_a, rows, "k1 - k0", k_block)
-                if n >= tile_columns or not column_tail:
-                    limit = f"columns - {tile_columns - 1}" if column_tail else "columns"
-                    with out.block(f"for column in range(0, {limit}, {tile_columns}):"):
-                        emit_strip(tile_columns)
-                if column_tail:
-                    with out.block(f"if columns % {tile_columns} != 0:"):
-                        out.add(f"column = columns - {column_tail}")
-                        emit_strip(column_tail)
+                if may_be_few:
+                    with out.block(f"if {p.m} >= {rows}:"):
+                        emit_strips(packed=True)
+                    with out.block("else:"):
+                        emit_strips(packed=False, few=True)
+                else:
+                    emit_strips(packed=pack_b)
             result.emit(out, tile, pitch, "rows", "columns")
 
 
