@@ -19,6 +19,7 @@ from . import ITEM_BYTES, Epilogue, Target, TemplateText, Writer, choose_tile, h
 __all__ = ["Gemm", "Operand", "gemm"]
 
 Size = int | str
+FEW = 3         # rows for which packing the other operand starts to pay
 
 
 @dataclass(frozen=True)
@@ -209,7 +210,7 @@ def _emit_outer(out: Writer, p: Gemm, result: _Output, target: Target) -> None:
     may_be_few = pack_b and isinstance(p.m, str) and b_column == 1
 
     def pack(first_k: str, depth: Size) -> None:
-        with out.block(f"if {p.m} >= {rows}:") if may_be_few else nullcontext():
+        with out.block(f"if {p.m} >= {FEW}:") if may_be_few else nullcontext():
             _Lines.of_b(p, first_k).emit_pack(out, p.dtype, lanes, packed_b, tile_columns, depth, panel_depth)
 
     with out.loop("batch", p.batch), out.loop("j0", n, n_block):
@@ -225,7 +226,7 @@ def _emit_outer(out: Writer, p: Gemm, result: _Output, target: Target) -> None:
                 if pack_a:
                     _Lines.of_a(p, "k0").emit_pack(out, p.dtype, rows, packed_a, rows, "k1 - k0", k_block)
                 if may_be_few:
-                    with out.block(f"if {p.m} >= {rows}:"):
+                    with out.block(f"if {p.m} >= {FEW}:"):
                         emit_strips(packed=True)
                     with out.block("else:"):
                         emit_strips(packed=False, few=True)
