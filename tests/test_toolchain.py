@@ -498,7 +498,7 @@ def kernel(args):
     p0 = ptr_float32(args, 0)
     p1 = ptr_float32(args, 1)
     p2 = ptr_float32(args, 2)
-    mk0(p0, p1, p2, 0, 3)
+    mk0(p0, p1, p2, 0, 3, 0)
 """
 
 
