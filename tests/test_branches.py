@@ -44,6 +44,14 @@ def test_the_other_side_runs_no_kernel_forward_or_backward():
         assert [r.calls for r in rows].count(1) == 2 and [r.calls for r in rows].count(0) == 2
 
 
+def test_a_mask_outside_does_not_make_a_side_needed():
+    gate, x, w = T.scalar("gate", dtype="bool"), T.tensor("x", (4, 5)), sg.shared(np.ones((5, 5), "float32"))
+    h = x @ w
+    f = sg.function([gate, x], [sg.ifelse(gate, T.relu(h) @ w, h), T.sum(h > 0)])
+    relus = [r.calls for r in f.profile(False, ARRAY) if "relu" in r.what and "greater" not in r.what]
+    assert relus and not any(relus)
+
+
 def test_what_the_other_side_would_make_of_its_values_does_not_matter():
     gate, x = T.scalar("gate", dtype="bool"), T.vector("x", shape=(3,))
     y = sg.ifelse(gate, T.log(x), x).sum()

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from ..graph.node import Node, make
 from ..graph.walk import copy_notes, order, substitute
+from ..ops.branch import guards
 from ..ops.elementwise import greater, less, maximum, relu
 from ..ops.known import is_zero
 
@@ -21,10 +22,11 @@ def masks_of_results(outputs: Sequence[Node]) -> list[Node]:
             for x, zero in (n.inputs, n.inputs[::-1]):
                 if is_zero(zero) and x.dims == n.dims:
                     rectified.setdefault(x, n)
-    mapping = {}
+    mapping, when = {}, guards(outputs)
     for n in nodes:
         for op, x, zero in ((greater, *n.inputs[:2]), (less, *n.inputs[1::-1])) if len(n.inputs) == 2 else ():
-            if n.op is op and x in rectified and is_zero(zero):
+            # a result of one side of a choice stays unasked for elsewhere
+            if n.op is op and x in rectified and is_zero(zero) and set(when.get(rectified[x], ())) <= set(when.get(n, ())):
                 y = rectified[x]
                 mapping[n] = make(op, [y, zero] if op is greater else [zero, y])
                 copy_notes(mapping[n], n)
