@@ -631,6 +631,34 @@ def test_receipts_count_each_gradient_by_itself():
     assert len(sg.receipt(sg.grad(y, x))) == 0
 
 
+def test_receipts_reach_second_gradients_jacobians_and_batches():
+    x, m = T.tensor("x", (3,)), T.matrix("m")
+    rules = {T.relu: lambda g, y, x: 2 * g * x}
+    once = sg.grad(T.relu(x).sum(), x, overrides=rules)
+    per_row = sg.vectorize(lambda v: sg.grad(T.relu(v).sum(), v, overrides=rules))(m)
+    for value in (sg.grad((once ** 2).sum(), x), sg.jacobian(T.relu(x), x, overrides=rules), sg.hessian(T.relu(x).sum(), x, overrides=rules), per_row,
+                  {"a": once}):
+        assert sg.receipt(value).counts == {"<lambda>": 1}
+    assert sg.function([m], per_row, backend="cpu")(np.stack([V, 2 * V])).tolist() == [(2 * V).tolist(), (4 * V).tolist()]
+
+
+# --------------------------------------------------------------------------------- jacobians and batches
+def test_rules_fire_in_jacobians_row_by_row(backend):
+    """A row with negative cotangents is zero; the constant matrix stays as it is."""
+    x = T.tensor("x", (3,))
+    y = T.constant(np.float32([[1, 0, 3], [-1, 0, -3], [1, 0, 1]])) @ T.relu(x)
+    f = sg.function([x], [sg.jacobian(y, x, overrides={T.relu: guided}), sg.jacobian(y, x)], backend=backend)
+    ruled, plain = f(V)
+    assert ruled.tolist() == [[1, 0, 3], [0, 0, 0], [1, 0, 1]] and plain.tolist() == [[1, 0, 3], [-1, 0, -3], [1, 0, 1]]
+
+
+def test_rules_fire_under_vectorize(backend):
+    c = T.constant(C)
+    per_row = sg.vectorize(lambda v: sg.vjp(T.relu(v), v, c, overrides={T.relu: guided}))
+    m = T.matrix("m")
+    assert sg.function([m], per_row(m), backend=backend)(np.stack([V, -V])).tolist() == [FIRED, [0, 0, 0]]
+
+
 # ------------------------------------------------------------------------------------------ reach and depth
 def test_a_layer_used_twice_is_overridden_twice(backend):
     w = sg.shared(np.eye(3, dtype="f") * 2, "w")

@@ -16,6 +16,7 @@ from ..ops.row import as_tensor, normalize_axis
 from ..ops.shape import broadcast_to, reshape, transpose
 from .batching import batched
 from .forward import jvp
+from .receipts import receipts_in, with_receipts
 from .reverse import flat, grad, rebuilt, vjp
 
 
@@ -57,7 +58,8 @@ def _pulled(y: Node, dims: Sequence[Any], x: Any, consider_constant: Sequence[No
     pulled = flat(vjp(y, x, cotangent, consider_constant=consider_constant, disconnected=disconnected, overrides=overrides))
     size = poly.product(dims)
     units = reshape(eye(size, dtype=y.dtype), (size, *(1,) * (y.ndim - len(dims)), *dims))
-    return batched(pulled, {cotangent: broadcast_to(units, (size, *y.dims))}, size)
+    rows = batched(pulled, {cotangent: broadcast_to(units, (size, *y.dims))}, size)
+    return [with_receipts(j, receipts_in([g])) for j, g in zip(rows, pulled)]
 
 
 def hessian(cost: Node, x: Any, **options: Any) -> Any:
@@ -92,7 +94,9 @@ def vectorize(fn: Callable[..., Any], in_axes: Any = 0) -> Callable[..., Any]:
         singles = [n if a is None else new_input(Type(n.dtype, n.dims[1:]), n.name) for n, a in zip(fronts, axes)]
         outs = fn(*singles)
         sources = {s: n for s, n, a in zip(singles, fronts, axes) if a is not None}
-        return rebuilt(outs, batched([as_tensor(y) for y in flat(outs)], sources, known.pop() if known else sizes[0]))
+        alone = [as_tensor(y) for y in flat(outs)]
+        together = batched(alone, sources, known.pop() if known else sizes[0])
+        return rebuilt(outs, [with_receipts(b, receipts_in([a])) for a, b in zip(alone, together)])
     return over_batches
 
 

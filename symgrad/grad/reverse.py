@@ -14,16 +14,16 @@ from ..base import dtypes
 from ..base.errors import DisconnectedError, DTypeError, OverrideError, ShapeError, SymgradError, four_parts
 from ..base.origin import show, user_line
 from ..graph.block import block_attrs, is_call, refuse_unknown
-from ..graph.node import INPUT, ITEM, SHARED, Node, is_leaf, make, unshared
+from ..graph.node import ITEM, Node, is_leaf, make
 from ..graph.types import TupleType, shape_text
-from ..graph.walk import copy_notes, order
+from ..graph.walk import order
 from ..ops.branch import gated, if_else, zeros_like
 from ..ops.control import stop_gradient
-from ..ops.elementwise import positive
 from ..ops.reduce import sum as sum_
 from ..ops.row import DEFAULT, STOP, Elementwise, Undefined, as_tensor
 from ..ops.shape import broadcast_to, reshape
-from .overrides import Receipt, Ruling, declared_inputs, rule_line, rule_name, takes_node
+from .overrides import Ruling, declared_inputs, rule_line, rule_name, takes_node
+from .receipts import receipts_in, with_receipts
 
 Cotangent = Any         # Node, or None where nothing flows
 
@@ -86,6 +86,8 @@ def _gradients(seeds: dict[Node, Node], fixed: Mapping[Node, Node], wrt: Any, co
     ruling = Ruling(overrides)
     found = pull_back(seeds, variables, ruling, constants, fixed)
     ruling.check_used()
+    # a gradient of a gradient tells of the rules in both
+    receipts = [*([ruling.receipt] if ruling.receipt.hits else []), *receipts_in(seeds)]
     result = []
     for x in variables:
         g = found.get(x)
@@ -93,18 +95,8 @@ def _gradients(seeds: dict[Node, Node], fixed: Mapping[Node, Node], wrt: Any, co
             if disconnected == "raise":
                 raise _disconnected(seeds, x, constants)
             g = broadcast_to(as_tensor(0, x.dtype), x.dims)
-        result.append(twin(g, ruling.receipt) if ruling.receipt.hits else g)
+        result.append(with_receipts(g, receipts))
     return rebuilt(wrt, result)
-
-
-def twin(node: Node, receipt: Receipt) -> Node:
-    """The same value as a node that is not interned, so that the receipt stays with this gradient alone."""
-    if node.op is INPUT or node.op is SHARED:
-        node = make(positive, [node])
-    copy = unshared(node)
-    copy_notes(copy, node)
-    copy.notes.receipts = (receipt,)
-    return copy
 
 
 def flat(structure: Any) -> list:
