@@ -269,7 +269,7 @@ def check_conv(
         conv_problem(2, 3, 12, 6, 5),
         conv_problem(1, 16, 11, 10, 3, padding=1),
         conv_problem(1, 5, (7, 40), 3, 3, 2, 1),
-        conv_problem(2, 12, 9, 7, 1, dtype="float64"),
+        conv_problem(2, 12, 9, 7, 1, dtype="float64"), conv_problem(1, 12, 9, 17, 1),
         conv_problem(1, 3, 23, 4, 7, 2, 3),
         conv_problem(2, 8, 8, 8, 3, 1, 1, groups=8),
         conv_problem(2, 4, (9, 11), 6, (3, 2), (2, 3), ((1, 0), (2, 1)), groups=2, dtype="float64"),

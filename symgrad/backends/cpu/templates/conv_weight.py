@@ -1,15 +1,17 @@
 """The gradient of a convolution to its filters: dot products of cotangent and image along flat positions.
 
-Both are copied into planes of one pitch (see `conv`), the cotangent with zeros between its rows, so that
+Both are copied into planes of one pitch (see `planes`), the cotangent with zeros between its rows, so that
 gw[k, c, r, s] is one long dot product of plane k of the cotangent with plane c of the image, shifted by the
 tap. A register tile holds several filters times the taps of one kernel row; small images are chained so that
-the horizontal sums at the end of a dot product stay rare.
+the horizontal sums at the end of a dot product stay rare. For one image and a 1x1 kernel it is a matrix
+product.
 """
 
 from __future__ import annotations
 
 from . import Epilogue, Target, TemplateText, Writer, host_target, round_up, sum_text
 from .conv import UNROLLED_COLUMNS, Conv
+from .gemm import Gemm, Operand, gemm
 from .planes import Axis, Planes
 
 __all__ = ["conv_grad_weight"]
@@ -18,8 +20,13 @@ POSITIONS = 1024        # of one block: a tile's rows of the cotangent stay in L
 
 
 def conv_grad_weight(problem: Conv, epilogue: Epilogue, *, target: Target | None = None) -> TemplateText:
-    """The text of the gradient to the weight from `x` and `g`; the epilogue gets (k, c in its group, r, s)."""
+    """The text of the gradient to the weight from `x` and `g`; the epilogue gets (k, c in its group, r,
+    s)."""
     c, target = problem, target or host_target()
+    if c.pointwise and c.n == 1 and 0 not in (c.k, c.c):
+        area = c.h * c.w
+        product = Gemm(c.dtype, 1, c.k, c.c, area, Operand(c.g, (0, area, 1)), Operand(c.x, (0, 1, area)))
+        return gemm(product, lambda ij, value: epilogue((*ij[1:], "0", "0"), value), target=target)
     out, lanes = Writer(), target.lanes(c.dtype)
     depth, filters, area = c.c // c.groups, c.k // c.groups, c.r * c.s
     if 0 in (depth, filters, area):
