@@ -377,6 +377,16 @@ def test_nan_check_names_the_first_op(backend):
     assert isinstance(caught.value, FloatingPointError)
 
 
+@pytest.mark.parametrize("shape", [(3,), (None,)])
+def test_nan_check_stops_updates_whatever_is_known_of_the_sizes(backend, shape):
+    x, w = T.tensor("x", shape), sg.shared(V, "w")
+    f = sg.function([x], None, updates={w: w + T.log(x)}, check="nan", backend=backend)
+    with pytest.raises(sg.NanError, match="log"):
+        f(V)
+    assert w.get_value().tolist() == V.tolist()
+    f(np.ones(3, "f"))
+
+
 def test_nan_check_finds_infinities_and_gradients():
     x = T.vector("x")
     with pytest.raises(sg.NanError, match="inf"):
