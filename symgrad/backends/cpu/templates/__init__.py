@@ -3,8 +3,8 @@
 A template is a plain function of a frozen problem description. It returns the header (micro-kernels), the
 body and the scratch of one kernel; the caller binds pointers and scratch s0, s1, ... before the body. Where
 an output element is ready, the caller's epilogue is printed, inside a plain loop over contiguous outputs. A
-template knows no op and no graph. Names made of one of the letters p, s, n, t or v and a number belong to the
-caller; templates use words.
+template knows no op and no graph. Names made of one of the letters i, n, p, s, t or v and a number belong to
+the caller.
 """
 
 from __future__ import annotations

@@ -67,31 +67,31 @@ class _Output:
     width: int | None = None
 
     def emit(self, out: Writer, tile: str, pitch: int, rows: Size, columns: Size) -> None:
-        """Loops over `rows` x `columns` elements of the tile whose first element is (i0, j0)."""
+        """Loops over `rows` x `columns` elements of the tile whose first element is (row0, column0)."""
         if self.swapped:
             # the output is contiguous along our rows, or along our columns if there is one row
             loops = (out.loop("row", rows), out.loop("column", columns))
             outer, inner = loops if self.one_row else loops[::-1]
             with outer, inner:
-                out.add("i = j0 + column", "j = i0 + row", f"value = {tile}[{sum_text(('row', pitch), 'column')}]",
+                out.add("i = column0 + column", "j = row0 + row", f"value = {tile}[{sum_text(('row', pitch), 'column')}]",
                         *self.epilogue(("batch", "i", "j"), "value"))
         elif self.width:
             with out.loop("row", rows):
-                out.add("i = i0 + row")
+                out.add("i = row0 + row")
                 with out.block(
-                    f"for high in range(j0 // {self.width}, (j0 + {columns} - 1) // {self.width} + 1):"
+                    f"for high in range(column0 // {self.width}, (column0 + {columns} - 1) // {self.width} + 1):"
                 ):
                     out.add(f"line = high * {self.width}")
                     with out.block(
-                        f"for low in range(max(j0 - line, 0), min(j0 + {columns} - line, {self.width})):"
+                        f"for low in range(max(column0 - line, 0), min(column0 + {columns} - line, {self.width})):"
                     ):
-                        out.add(f"value = {tile}[{sum_text(('row', pitch))} + line + low - j0]",
+                        out.add(f"value = {tile}[{sum_text(('row', pitch))} + line + low - column0]",
                                 *self.epilogue(("batch", "i", "high", "low"), "value"))
         else:
             with out.loop("row", rows):
-                out.add("i = i0 + row")
+                out.add("i = row0 + row")
                 with out.loop("column", columns):
-                    out.add("j = j0 + column", f"value = {tile}[{sum_text(('row', pitch), 'column')}]",
+                    out.add("j = column0 + column", f"value = {tile}[{sum_text(('row', pitch), 'column')}]",
                             *self.epilogue(("batch", "i", "j"), "value"))
 
 
@@ -147,9 +147,9 @@ def _all_known(numbers: tuple[Size, ...]) -> bool:
 def _emit_zeros(out: Writer, p: Gemm, result: _Output) -> None:
     """The empty sum: zero everywhere."""
     tile = out.buffer(p.dtype, 1)
-    out.add(f"{tile}[0] = lit_{p.dtype}(0.0)", "i0 = 0", "j0 = 0")
+    out.add(f"{tile}[0] = lit_{p.dtype}(0.0)", "row0 = 0", "column0 = 0")
     with out.loop("batch", p.batch):
-        with out.loop("i0", p.m), out.loop("j0", p.n):      # a tile of one element
+        with out.loop("row0", p.m), out.loop("column0", p.n):      # a tile of one element
             result.emit(out, tile, 0, 1, 1)
 
 
@@ -181,10 +181,10 @@ def _emit_outer(out: Writer, p: Gemm, result: _Output, target: Target) -> None:
                          f"x_red={x_red}, y_row={pitch}{last})")
 
     def emit_strip(columns: int, packed: bool, few: bool) -> None:
-        x = f"advance({p.b.name}, {p.b.at('batch', 'k0', 'j0 + column')})"
+        x = f"advance({p.b.name}, {p.b.at('batch', 'k0', 'column0 + column')})"
         if packed:
             x = f"advance({packed_b}, {sum_text(('column', panel_depth), ('k0', tile_columns if whole_b else 0))})"
-        w_at = f"row*{k_block}" if pack_a else p.a.at("batch", "i0 + row", "k0")
+        w_at = f"row*{k_block}" if pack_a else p.a.at("batch", "row0 + row", "k0")
 
         def call(tile_rows: int) -> str:
             return (f"{kernel(tile_rows, columns, packed)}({x}, advance({packed_a or p.a.name}, {w_at}), "
@@ -213,12 +213,12 @@ def _emit_outer(out: Writer, p: Gemm, result: _Output, target: Target) -> None:
         with out.block(f"if {p.m} >= {FEW}:") if may_be_few else nullcontext():
             _Lines.of_b(p, first_k).emit_pack(out, p.dtype, lanes, packed_b, tile_columns, depth, panel_depth)
 
-    with out.loop("batch", p.batch), out.loop("j0", n, n_block):
-        out.add(f"columns = min({n_block}, {n} - j0)")
+    with out.loop("batch", p.batch), out.loop("column0", n, n_block):
+        out.add(f"columns = min({n_block}, {n} - column0)")
         if pack_b and whole_b:
             pack("0", k)
-        with out.loop("i0", p.m, m_block):
-            out.add(f"rows = min({m_block}, {p.m} - i0)")
+        with out.loop("row0", p.m, m_block):
+            out.add(f"rows = min({m_block}, {p.m} - row0)")
             with out.loop("k0", k, k_block):
                 out.add(f"k1 = min(k0 + {k_block}, {k})")
                 if pack_b and not whole_b:
@@ -264,11 +264,11 @@ class _Lines:
 
     @staticmethod
     def of_a(p: Gemm, first_k: str) -> _Lines:
-        return _Lines(p.a.name, p.a.at("batch", "i0 + first", first_k), p.a.strides[1:], "rows", p.m)
+        return _Lines(p.a.name, p.a.at("batch", "row0 + first", first_k), p.a.strides[1:], "rows", p.m)
 
     @staticmethod
     def of_b(p: Gemm, first_k: str) -> _Lines:
-        return _Lines(p.b.name, p.b.at("batch", first_k, "j0 + first"), p.b.strides[:0:-1], "columns", p.n)
+        return _Lines(p.b.name, p.b.at("batch", first_k, "column0 + first"), p.b.strides[:0:-1], "columns", p.n)
 
     def emit_pack(self, out: Writer, dtype: str, lanes: int, packed: str, panel: int, depth: Size,
                   panel_depth: int) -> None:
@@ -343,16 +343,16 @@ def _emit_inner(out: Writer, p: Gemm, result: _Output, target: Target) -> None:
                          f"y_row={pitch}{last})")
 
     def emit_strip(width: int) -> None:
-        a, b = p.a.at("batch", "i0 + row", 0), p.b.at("batch", 0, "j0 + column")
+        a, b = p.a.at("batch", "row0 + row", 0), p.b.at("batch", 0, "column0 + column")
         _emit_row_tiles(out, m, rows, lambda tile_rows: (
             f"{kernel(tile_rows, width)}(advance({p.a.name}, {a}), advance({p.b.name}, {b}), "
             f"advance({tile}, row*{pitch} + column), k0, k1, 1, 0, 0)"
         ))
 
-    with out.loop("batch", p.batch), out.loop("j0", n, n_block):
-        out.add(f"columns = min({n_block}, {n} - j0)")
-        with out.loop("i0", m, m_block):
-            out.add(f"rows = min({m_block}, {m} - i0)")
+    with out.loop("batch", p.batch), out.loop("column0", n, n_block):
+        out.add(f"columns = min({n_block}, {n} - column0)")
+        with out.loop("row0", m, m_block):
+            out.add(f"rows = min({m_block}, {m} - row0)")
             out.zero(p.dtype, tile, "0", m_block * pitch)
             with out.loop("k0", max(k_end, 1), k_block):
                 out.add(f"k1 = min(k0 + {k_block}, {k_end})")
@@ -378,10 +378,10 @@ def _emit_any_size(out: Writer, p: Gemm, result: _Output, target: Target) -> Non
     packed_a, packed_b = out.buffer(p.dtype, m_block * k_block), out.buffer(p.dtype, n_block * k_block)
     kernel = out.micro(f"tile_micro({p.dtype!r}, {lanes}, {rows}, {vectors}, w_row=1, w_red={rows}, "
                        f"x_red={tile_columns}, y_row={pitch})")
-    with out.loop("batch", p.batch), out.block(f"for j0 in range(0, {p.n}, {n_block}):"):
-        out.add(f"columns = min({n_block}, {p.n} - j0)")
-        with out.block(f"for i0 in range(0, {p.m}, {m_block}):"):
-            out.add(f"rows = min({m_block}, {p.m} - i0)")
+    with out.loop("batch", p.batch), out.block(f"for column0 in range(0, {p.n}, {n_block}):"):
+        out.add(f"columns = min({n_block}, {p.n} - column0)")
+        with out.block(f"for row0 in range(0, {p.m}, {m_block}):"):
+            out.add(f"rows = min({m_block}, {p.m} - row0)")
             if isinstance(p.k, str):
                 with out.block(f"if {p.k} == 0:"):
                     out.zero(p.dtype, tile, "0", m_block * pitch)
