@@ -24,7 +24,7 @@ from ...schedule.views import Strided, contiguous, strided
 from .. import serial
 from ..text import Printer, Scope
 from .templates import TemplateText
-from .templates.conv import Conv, conv_forward, conv_grad_input
+from .templates.conv import Conv
 from .templates.conv_weight import conv_grad_weight
 from .templates.gemm import Gemm, Operand, gemm
 from .templates.pool import Pool, max_pool_backward, max_pool_forward
@@ -237,10 +237,8 @@ def generate_weight_grad(node: Node, operands: list[Strided], printer: Printer, 
 
 
 def conv_text(grad_input: bool, problem: Conv, hole: Epilogue) -> TemplateText:
-    """The fastest form of the convolution; for any number of images, the direct one."""
-    if isinstance(problem.n, int):
-        return choose_conv(problem, hole, grad_input=grad_input, allow_winograd=config.allow_winograd)
-    return (conv_grad_input if grad_input else conv_forward)(problem, hole)
+    """The form of the convolution that is estimated to be the fastest."""
+    return choose_conv(problem, hole, grad_input=grad_input, allow_winograd=config.allow_winograd)
 
 
 def conv_flops(node: Node) -> Any:
