@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 import subprocess
 import sys
@@ -27,6 +28,12 @@ def modules():
     return sorted(PACKAGE.rglob("*.py"))
 
 
+@functools.cache
+def imports(file):
+    """The import statements of a module, those inside functions too."""
+    return [node for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, (ast.Import, ast.ImportFrom))]
+
+
 def layer_of(file):
     first = file.relative_to(PACKAGE).parts[0]
     return first.removesuffix(".py")
@@ -35,7 +42,7 @@ def layer_of(file):
 def imported_layers(file):
     """(line, layer) of every import of the package's own modules, those inside functions too."""
     package = ["symgrad", *file.relative_to(PACKAGE).parts[:-1]]
-    for node in ast.walk(ast.parse(file.read_text())):
+    for node in imports(file):
         if isinstance(node, ast.ImportFrom):
             base = package[:len(package) - node.level + 1] if node.level else []
             target = [*base, *(node.module.split(".") if node.module else [])]
@@ -83,7 +90,7 @@ def absolute_imports(node):
 def test_heavy_imports_stay_in_their_layer(heavy, allowed):
     wrong = []
     for file in modules():
-        for node in ast.walk(ast.parse(file.read_text())):
+        for node in imports(file):
             if any(n.split(".")[0] == heavy for n in absolute_imports(node)) and layer_of(file) not in allowed:
                 wrong.append(f"{file.relative_to(ROOT)}:{node.lineno}")
     assert not wrong

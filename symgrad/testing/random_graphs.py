@@ -55,7 +55,7 @@ def random_graph(seed: int, steps: int = 12, *, dtype: str = "float64", smooth: 
     made = 0
     while made < steps:
         result = menu[int(rng.integers(len(menu)))](pool, rng)
-        if result is not None:
+        if result is not None and result[1].size:        # the largest of nothing has no value
             pool.append((result[0], np.asarray(result[1], dtype=result[0].dtype)))
             made += 1
     tail = pool[len(graph.inputs):]
