@@ -26,6 +26,7 @@ from .base.errors import (
 )
 from .base.origin import scope
 from .grad import patterns
+from .grad.checkpoint import checkpoint
 from .grad.forward import jvp
 from .grad.jacobians import batch_jacobian, hessian, hvp, jacobian, vectorize
 from .grad.overrides import Overrides, like, matching, named, on, within
@@ -67,7 +68,7 @@ Variable.eval = _evaluate  # type: ignore[attr-defined]
 __all__ = [
     "BackendError", "CompileError", "DEFAULT", "DTypeError", "DisconnectedError", "Function", "MissingInputError", "NanError",
     "OpFromGraph", "OverrideError", "Overrides", "STOP", "ShapeError", "Shared", "SymgradError", "UnusedInputError",
-    "UnusedOverrideError", "Variable", "batch_jacobian", "config", "function", "grad", "grad_clip", "grad_scale", "graph_text",
+    "UnusedOverrideError", "Variable", "batch_jacobian", "checkpoint", "config", "function", "grad", "grad_clip", "grad_scale", "graph_text",
     "hessian", "hvp", "ifelse", "jacobian", "jvp", "like", "losses", "matching", "named", "nn", "on", "op_from_graph", "optim",
     "parse_graph", "patterns", "random", "receipt", "saliency", "scope", "shared", "stop_gradient", "straight_through", "tensor",
     "testing", "vectorize", "viz", "vjp", "within",

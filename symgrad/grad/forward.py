@@ -18,7 +18,7 @@ from ..graph.walk import order, substitute
 from ..ops.row import STOP, as_tensor
 from ..ops.shape import broadcast_to
 from .linearity import nonlinear_at
-from .overrides import Ruling, rule_line, rule_name
+from .overrides import Ruling, is_ordinary, rule_line, rule_name
 from .reverse import _matching_cotangent, flat, flows, node_cotangents, pull_back, rebuilt
 
 
@@ -67,6 +67,7 @@ def node_tangent(node: Node, moved: dict[Node, Any], ruling: Ruling) -> Any:
     if node.op is ITEM:
         return moved[node.inputs[0]][node.attrs["k"]]
     rule = ruling.rule_for(node)
+    rule = None if rule is not None and is_ordinary(rule[0]) else rule
     if is_call(node):
         body = node.op.body
         if body.jvp is not None and (rule is None or rule[0] is body.vjp):

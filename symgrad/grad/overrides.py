@@ -253,6 +253,11 @@ def rule_line(rule: Any) -> str:
     return f"{code.co_filename}:{code.co_firstlineno}" if code else "built in"
 
 
+def is_ordinary(rule: Any) -> bool:
+    """Whether a rule gives the true derivative in its own way (as `checkpoint` does), so that nothing is overridden."""
+    return getattr(rule, "is_ordinary", False)
+
+
 class Ruling:
     """The overrides of one `grad` call, what they matched, and what they nearly matched."""
 
@@ -281,7 +286,8 @@ class Ruling:
         if found is not None:
             return None if repr(found[0]) == "sg.DEFAULT" else found
         if is_call(node) and node.op.body.vjp is not None:
-            self.note(node.op.body.vjp, node, "block")
+            if not is_ordinary(node.op.body.vjp):
+                self.note(node.op.body.vjp, node, "block")
             return node.op.body.vjp, declared_inputs(node)
         return None
 
@@ -320,7 +326,7 @@ class Ruling:
         if "within(" in repr(select):
             scopes = sorted({s for n in self.seen for s in n.notes.scopes})
             lines.append(f"scopes on the path: {', '.join(scopes[:8]) or 'none'}")
-        walls = {n.op.name for n in self.seen if is_call(n) and n.op.body.vjp is not None}
+        walls = {n.op.name for n in self.seen if is_call(n) and n.op.body.vjp is not None and not is_ordinary(n.op.body.vjp)}
         if walls:
             lines.append(f"blocks with a rule of their own are not entered: {', '.join(sorted(walls))}")
         return lines

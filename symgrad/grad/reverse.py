@@ -303,6 +303,15 @@ class RuleNode:
         self.where, self.scopes = node.where, node.notes.scopes
         self.dtype, self.output = getattr(node._type, "dtype", None), node
 
+    @property
+    def ruling(self) -> Ruling:
+        """The overrides of the gradient being taken, for rules that differentiate further graph."""
+        return self._ruling
+
+    def body_on(self, new_inputs: Sequence[Node]) -> list[Node]:
+        """The results of a block on other inputs, as plain graph."""
+        return self._node.op.body.inlined([*new_inputs, *self._node.inputs[len(new_inputs):]], self.scopes[0] if self.scopes else "")
+
     def apply(self, *new_inputs: Any) -> Node:
         """The same op on other inputs."""
         given = [as_tensor(x, old.dtype) for x, old in zip(new_inputs, self.inputs)]
