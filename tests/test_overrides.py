@@ -419,6 +419,25 @@ def test_a_rule_that_matches_nothing_raises_with_near_misses():
     assert issubclass(sg.UnusedOverrideError, sg.OverrideError) and isinstance(caught.value, ValueError)
 
 
+DERIVATIVES = {
+    "grad": lambda y, x, **k: sg.grad(y.sum(), x, **k), "vjp": lambda y, x, **k: sg.vjp(y, x, T.constant(C), **k),
+    "jvp": lambda y, x, **k: sg.jvp(y, x, T.constant(C), **k), "jacobian": lambda y, x, **k: sg.jacobian(y, x, **k),
+    "batch_jacobian": lambda y, x, **k: sg.batch_jacobian(y, x, **k),
+    "hessian": lambda y, x, **k: sg.hessian(y.sum(), x, **k), "hvp": lambda y, x, **k: sg.hvp(y.sum(), x, T.constant(C), **k),
+    "known_grads": lambda y, x, **k: sg.grad(None, x, known_grads={y: T.constant(C)}, **k)}
+
+
+@pytest.mark.parametrize("kind", DERIVATIVES)
+def test_every_derivative_takes_overrides_and_refuses_what_never_fires(kind):
+    x = T.tensor("x", (3,))
+    derivative = DERIVATIVES[kind]
+    assert derivative(T.relu(x) * x, x, overrides={T.relu: triple}) is not None
+    with pytest.raises(sg.UnusedOverrideError, match="triple"):
+        derivative(T.tanh(x) * x, x, overrides={T.relu: triple})
+    with pytest.raises(sg.SymgradError, match="grad_overrides"):
+        derivative(T.relu(x) * x, x, grad_overrides={T.relu: triple})
+
+
 def test_optional_allows_no_match():
     x = T.vector("x")
     h = sg.grad((x * 2).sum(), x, overrides=[(sg.on(T.relu, optional=True), guided)])
