@@ -36,8 +36,7 @@ class E:
         self.serial = next(_serial)
 
     def __repr__(self) -> str:
-        inside = ", ".join(repr(a) for a in self.args)
-        return f"{self.kind}({inside})"
+        return brief(self, 8)
 
     # the operators that scalar laws are written with; both sides have one dtype, Python numbers become literals
     def __add__(self, o): return call("add", self, o)
@@ -56,6 +55,21 @@ class E:
     def __and__(self, o): return call("logand", self, o)
     def __or__(self, o): return call("logor", self, o)
     def __invert__(self): return call("lognot", self)
+
+
+def brief(e: Any, depth: int) -> str:
+    """The expression as text, cut off below `depth`: shared parts would make the whole of it exponentially long."""
+    if not isinstance(e, E):
+        return repr(e)
+    if e.kind in ("lit", "index", "given"):
+        return str(e.args[0])
+    if e.kind == "load":
+        source = e.args[0]
+        return f"{getattr(source, 'name', None) or getattr(getattr(source, 'op', None), 'name', 'buffer')}[{e.args[1]}]"
+    if depth == 0:
+        return "..."
+    name, parts = (e.args[0], e.args[1:]) if e.kind == "call" else (e.kind, e.args)
+    return f"{name}({', '.join(brief(part, depth - 1) for part in parts)})"
 
 
 PREDICATES = {"eq", "ne", "lt", "le", "gt", "ge", "isnan", "isinf", "isfinite", "signbit",

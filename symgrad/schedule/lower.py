@@ -62,6 +62,16 @@ class Nest:
     effects: tuple[Effect, ...]
 
 
+def show(nest: Nest) -> str:
+    """The nest as text, for SYMGRAD_DEBUG=5: loops, then what happens at every point."""
+    lines = ["  " * k + f"for {a.args[0]} < {extent}" for k, (a, extent) in enumerate(nest.loops)]
+    pad = "  " * len(nest.loops)
+    for e in nest.effects:
+        verb = f"{e.operation} over {sorted(a.args[0] for a in e.reduced)}" if isinstance(e, Accumulate) else "after" if isinstance(e, Finish) else "="
+        lines.append(f"{pad}{e.node.op.name}[{e.at}] {verb} {e.value!r}")
+    return "\n".join(lines)
+
+
 class Values:
     """The value of any node at an index, inside one group: stored elsewhere means a load, else the op's `at`, inlined."""
 
