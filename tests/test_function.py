@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import pickle
 import threading
 import warnings
+import weakref
 
 import numpy as np
 import pytest
@@ -494,6 +496,58 @@ def test_pickling_keeps_unknown_sizes_constants_and_shared_structure():
         args = np.linspace(0, 1, 3 * n, dtype="f").reshape(n, 3), V
         for a, b in zip(f(*args), g(*args)):
             np.testing.assert_array_equal(a, b)
+
+
+def test_pickles_and_copies_continue_the_random_stream_by_themselves(backend):
+    rng = sg.random.RandomStream(5)
+    x = T.tensor("x", (3,))
+    f = sg.function([x], x + rng.normal((3,)), backend=backend)
+    f(V)
+    others = [f.copy(), pickle.loads(pickle.dumps(f))]
+    want = [f(V).tolist() for _ in range(3)]
+    assert want[0] != want[1]
+    for g in others:
+        assert [g(V).tolist() for _ in range(3)] == want
+
+
+def test_branches_and_checkpoints_pickle(backend):
+    x, c = T.tensor("x", (3,)), T.scalar("c", dtype="bool")
+    y = sg.ifelse(c, sg.checkpoint(lambda v: T.tanh(v * 2))(x), x * 3)
+    f = sg.function([x, c], [y, sg.grad(y.sum(), x)], backend=backend)
+    g = pickle.loads(pickle.dumps(f))
+    for flag in (True, False):
+        for a, b in zip(f(V, flag), g(V, flag)):
+            np.testing.assert_array_equal(a, b)
+    np.testing.assert_allclose(f(V, True)[1], 2 * (1 - np.tanh(2 * V) ** 2), rtol=1e-4)
+
+
+@pytest.mark.parametrize("check", ["nan", "reference"])
+def test_checks_see_the_same_draws_and_branches(backend, check):
+    rng = sg.random.RandomStream(5)
+    x, c = T.tensor("x", (3,)), T.scalar("c", dtype="bool")
+    y = sg.ifelse(c, T.exp(x), x) + rng.uniform((3,))
+    plain, checked = (sg.function([x, c], y, backend=backend, check=k).copy() for k in (None, check))
+    for flag in (True, False, True):
+        np.testing.assert_array_equal(plain(V, flag), checked(V, flag))
+
+
+def test_nan_check_looks_at_the_branch_that_runs(backend):
+    x, c = T.tensor("x", (3,)), T.scalar("c", dtype="bool")
+    f = sg.function([x, c], sg.ifelse(c, T.log(x), x), check="nan", backend=backend)
+    assert f(V, False).tolist() == V.tolist()
+    with pytest.raises(sg.NanError, match="log"):
+        f(V, True)
+
+
+def test_functions_and_parameters_are_freed(backend):
+    def once():
+        x, w = T.tensor("x", (4,)), sg.shared(np.ones(4, "f"))
+        f = sg.function([x], sg.grad(T.softmax(x * w).sum(), [x, w]), backend=backend)
+        f(np.ones(4, "f"))
+        return weakref.ref(f), weakref.ref(w)
+    refs = once()
+    gc.collect()
+    assert [r() for r in refs] == [None, None]
 
 
 def test_a_variable_does_not_pickle_and_says_what_does():
