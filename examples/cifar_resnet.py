@@ -71,8 +71,8 @@ def build(arrays, backend=None):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--weights", default="../shared/data/cifar10_resnet32.npz")
-    parser.add_argument("--image", default="../shared/data/cat.png")
+    parser.add_argument("--weights", required=True, help="npz of the published ResNet-32: arr_0 ... arr_156")
+    parser.add_argument("--image", required=True, help="a photo; it is averaged down to 32x32")
     parser.add_argument("--output", default="cat_maps.png")
     options = parser.parse_args()
 
