@@ -327,6 +327,23 @@ def test_max_shares_among_ties_and_prod_survives_zeros(backend):
         assert value([x], sg.grad(x.prod(), x), np.float32(point), backend=backend).tolist() == want
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("n", [5, 33])
+def test_a_maximum_is_found_again_by_the_kernel_of_its_gradient(dtype, n, rng):
+    """The gradient compares x with max(x). Both are computed twice, in kernels that read other things too: they must come
+    out equal to the last bit, or there is no maximum and the gradient is 0 / 0."""
+    x = T.tensor("x", (n, 17), dtype)
+    square = x * x
+    y = x / (1 + square)
+    largest = y.max(axis=0, keepdims=True)
+    cost = (T.log1p(square) * T.sigmoid(x) * (largest - 0.25 * y)).sum() + ((y - y.min(axis=0)) * square).sum()
+    outputs = [square.sum(axis=1), sg.grad(cost, x), (y == largest).sum(axis=0)]
+    point = rng.uniform(-2, 2, (n, 17)).astype(dtype)
+    got, want = value([x], outputs, point, backend="cpu"), value([x], outputs, point)
+    np.testing.assert_allclose(got[1], want[1], rtol=1e-3, atol=1e-3)
+    assert got[2].tolist() == [1] * 17
+
+
 def test_repeated_indices_accumulate(backend):
     x = T.vector("x")
     g = sg.grad((x[np.array([0, 0, 2])] * T.constant(np.float32([1, 10, 100]))).sum(), x)

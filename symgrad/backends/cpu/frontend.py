@@ -357,10 +357,10 @@ def _kernel_function(text: str) -> Callable:
 
 
 def _allow_contraction(function: ir.Function) -> None:
-    """Let operators of the kernel fuse into multiply-add; scalar functions keep the roundings they spell."""
+    """Let products of the kernel fuse into the reductions that add them; everything else keeps the roundings it spells."""
     for block in function.blocks:
         for instruction in block.instructions:
-            if instruction.opname in ("fadd", "fsub", "fmul") and not instruction.flags:
+            if instruction.opname == "fmul" and not instruction.flags:
                 instruction.flags = ["contract"]
 
 

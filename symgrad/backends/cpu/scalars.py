@@ -376,8 +376,10 @@ def in_float32(ours: Emit, name: str) -> Emit:
     return lambda x, *others: ours(x, *others) if x.dtype == "float32" else library(name)(x, *others)
 
 
-row("add", DTYPES, 2, by_kind(flagged("fadd", "contract"), Value.__add__, Value.__or__))
-row("sub", NUMBERS, 2, by_kind(flagged("fsub", "contract"), Value.__sub__))
+# Sums never fuse with the product before them: a value that two kernels compute, such as x in `x == max(x)`, must come out
+# equal in both, whatever else reads the product. Only reductions fuse (acc_add), which takes a product that allows it.
+row("add", DTYPES, 2, by_kind(Value.__add__, Value.__add__, Value.__or__))
+row("sub", NUMBERS, 2, by_kind(Value.__sub__, Value.__sub__))
 row("mul", DTYPES, 2, by_kind(flagged("fmul", "contract"), Value.__mul__, Value.__and__))
 row("div", FLOATS, 2, float_div)
 row("neg", NUMBERS, 1, Value.__neg__)
