@@ -18,8 +18,6 @@ from ..schedule.views import VIEWS, base_of
 from .nests import print_nest
 from .text import Printer
 
-Template = Callable[[Group, Grouping, Printer], Any]
-
 
 class NoTemplates:
     """A backend without templates: everything goes through `at`."""

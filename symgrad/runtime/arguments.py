@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -78,6 +78,3 @@ def _check_shape(x: Node, array: np.ndarray, label: str) -> None:
         raise ShapeError(four_parts(f"shape {shape_text(x.dims)} for {label} (made at {x.where})",
                                     [f"shape {array.shape}", *(wrong if array.ndim == x.ndim else [f"{array.ndim} axes, not {x.ndim}"])],
                                     show(user_line()), "declare a size as None or a name where it varies"))
-
-
-Converter = Callable[[Any], np.ndarray]
