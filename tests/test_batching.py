@@ -5,9 +5,9 @@ import pytest
 
 import symgrad as sg
 import symgrad.tensor as T
-from symgrad.grad.batching import batched
 from symgrad.graph.node import make, new_input
 from symgrad.graph.types import Type
+from symgrad.ops.batching import batched
 from symgrad.ops.row import ROWS
 
 EXAMPLES = 3

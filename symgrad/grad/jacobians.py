@@ -11,10 +11,10 @@ from ..base.origin import show, user_line
 from ..graph.block import refuse_unknown
 from ..graph.node import Node, new_input
 from ..graph.types import Type, shape_text
+from ..ops.batching import batched
 from ..ops.create import eye
 from ..ops.row import as_tensor, normalize_axis
 from ..ops.shape import broadcast_to, reshape, transpose
-from .batching import batched
 from .forward import jvp
 from .receipts import receipts_in, with_receipts
 from .reverse import flat, grad, rebuilt, vjp

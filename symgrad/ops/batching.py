@@ -14,11 +14,11 @@ from ..base.errors import SymgradError, four_parts
 from ..graph.inline import inline_blocks
 from ..graph.node import Node, is_leaf, make
 from ..graph.walk import copy_notes, order, resized
-from ..ops.control import Identity
-from ..ops.elementwise import where
-from ..ops.reduce import Reduction
-from ..ops.row import ROWS
-from ..ops.shape import broadcast_to, reshape, transpose
+from .control import Identity
+from .elementwise import where
+from .reduce import Reduction
+from .row import ROWS
+from .shape import broadcast_to, reshape, transpose
 
 Operand = tuple[Node, bool]             # a variable, and whether it has the new axis
 Batcher = Callable[[Node, Sequence[Operand], Any], Node]
