@@ -58,6 +58,21 @@ def doctor() -> None:
 
 
 @app.command()
+def bench(
+    kernels: Annotated[bool, typer.Option("--kernels", help="single kernels, class by class")] = False,
+    only: Annotated[str, typer.Option(help="classes, such as 'conv*,sum'")] = "*",
+    seconds: Annotated[float, typer.Option(help="for each case")] = 0.2,
+    peer: Annotated[str | None, typer.Option(help="a library to compare with: torch")] = None,
+    threads: Annotated[int, typer.Option(help="of both sides")] = 1,
+) -> None:
+    """Time kernels beside what the machine can do: its multiply-add peak, or a copy of the same bytes."""
+    from symgrad.cli import bench as work
+    if not kernels:
+        raise typer.BadParameter("--kernels says what to time")
+    work.kernels(only, seconds, peer, threads, typer.echo)
+
+
+@app.command()
 def size() -> None:
     """Count the lines of symgrad, file by file."""
     from symgrad.cli import size as work
