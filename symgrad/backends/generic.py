@@ -12,8 +12,9 @@ from ..graph.node import Node, is_leaf
 from ..graph.walk import order
 from ..loops import ir
 from ..schedule.groups import Group, Grouping, group_nodes, is_streaming, is_trivial_reshape
-from ..schedule.lower import lower_group, show
+from ..schedule.lower import coalesce, lower_group, show
 from ..schedule.plan import Kernel, Plan, Scratch, summary
+from ..schedule.split import split
 from ..schedule.views import VIEWS, base_of
 from .nests import print_nest
 from .text import Printer
@@ -56,10 +57,10 @@ def make_kernel(name: str, group: Group, grouping: Grouping, templates: Any) -> 
             printer.arguments.append(("scratch", item))
         text = printer.kernel(header)
     else:
-        nest = lower_group(group, grouping)
-        if config.debug >= 5:
-            print(f"[symgrad] {name}\n{show(nest)}", file=sys.stderr)
-        print_nest(printer, nest)
+        for nest in map(coalesce, split(lower_group(group, grouping))):
+            if config.debug >= 5:
+                print(f"[symgrad] {name}\n{show(nest)}", file=sys.stderr)
+            print_nest(printer, nest)
         text = printer.kernel()
     return Kernel(name, text, printer.arguments, list(group.stored), summary(computed_here(group, grouping)),
                   templates.flops(group.template) if group.template is not None else 0, group.guard)

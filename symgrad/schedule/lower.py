@@ -19,6 +19,7 @@ from .views import VIEWS, contiguous, strided
 
 LARGE = 4000            # nodes
 COMMON = (0, 1, -1, 2, 0.5)
+COMPARISONS = {"lt", "le", "gt", "ge", "eq", "ne"}
 
 
 @dataclass(frozen=True)
@@ -124,13 +125,13 @@ def domain_indices(dims: Sequence[Any], names: Callable[[int], str] = lambda k: 
 
 
 def lower_group(group: Group, grouping: Grouping) -> Nest:
-    """The loops of a group without a template."""
+    """The loops of a group without a template, one per axis of its domain."""
     values = Values(group, grouping)
     idx = domain_indices(group.domain)
     warm(values, group, idx)
     effects = tuple(effect(values, node, idx) for node in group.stored)
     loops = tuple((atom_of(k), d) for k, d in zip(idx, group.domain) if isinstance(k, Poly))
-    return coalesce(Nest(loops, effects))
+    return Nest(loops, effects)
 
 
 def effect(values: Values, node: Node, idx: tuple) -> Effect:
@@ -301,5 +302,7 @@ def _remade(x: E, args: list[Any]) -> E:
             return ir.select(*args[1:])
         if x.args[0].startswith("cast_"):
             return ir.cast(args[1], x.dtype)
-        return ir.call(*args)
+        if x.args[0] in COMPARISONS and x.args[1].dtype == "int64":
+            return ir.compare(x.args[0], *map(ir.as_index, args[1:]))
+        return ir.both(*args[1:]) if x.args[0] == "logand" else ir.call(*args)
     return x
