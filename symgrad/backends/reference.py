@@ -11,7 +11,8 @@ import numpy as np
 
 from ..base import poly
 from ..base.errors import BackendError, ShapeError, SymgradError, four_parts
-from ..graph.node import CONSTANT, INPUT, SHARED, Node
+from ..graph.node import CONSTANT, INPUT, ITEM, SHARED, Node
+from ..graph.scan import is_scan
 from ..graph.walk import order
 from ..ops.branch import guards
 from .profile import Profile, Row
@@ -52,9 +53,11 @@ class Reference:
         keep = {*self.outputs}
         self.free_after = [[x for x in set(n.deps) if last[x] == k and x not in keep] for k, n in enumerate(self.nodes)]
 
-    def __call__(self, arrays: Sequence[np.ndarray], watch: Callable[[Node, np.ndarray], None] | None = None) -> list[np.ndarray]:
+    def __call__(self, arrays: Sequence[np.ndarray], watch: Callable[[Node, np.ndarray], None] | None = None,
+                 given: Mapping[poly.Atom, int] | None = None) -> list[np.ndarray]:
+        """The outputs for these arguments; `given`: sizes that the arguments do not tell."""
         values: dict[Node, Any] = dict(zip(self.inputs, arrays))
-        sizes = sizes_from(self.inputs, arrays)
+        sizes = {**sizes_from(self.inputs, arrays), **(given or {})}
 
         def size_of(a: poly.Atom) -> int:
             return sizes[a] if a in sizes else int(values[a.args[0]])
@@ -111,6 +114,10 @@ def owned(results: Sequence[np.ndarray], borrowed: Sequence[bool]) -> list[np.nd
 def value_of(node: Node, values: Mapping[Node, Any], size_of: Callable[[poly.Atom], int]) -> Any:
     if node.op is CONSTANT or node.op is SHARED:
         return node.payload
+    if node.op is ITEM:
+        return values[node.inputs[0]][node.attrs["k"]]
+    if is_scan(node):
+        return run_loop(node, [values[x] for x in node.inputs], size_of)
     if not hasattr(node.op, "numpy"):
         raise BackendError(four_parts(f"the reference backend runs {node.op.name}", "the op has no NumPy spelling", node.where))
     try:
@@ -122,6 +129,44 @@ def value_of(node: Node, values: Mapping[Node, Any], size_of: Callable[[poly.Ato
     except (ValueError, IndexError) as error:
         raise failure(node, [values[x] for x in node.inputs], error) from error
     return np.asarray(result, dtype=node.dtype) if hasattr(node._type, "dtype") else result
+
+
+def run_loop(node: Node, arrays: Sequence[np.ndarray], size_of: Callable[[poly.Atom], int]) -> list[np.ndarray]:
+    """The results of a loop, its body run op by op at every step."""
+    body, n = node.op.body, poly.evaluate(node.attrs["n"], size_of)
+    given = {a: poly.evaluate(size, size_of) for a, size in node.op.given(node.attrs["sizes"]).items()}
+    first, states = len(body.elements), len(body.states)
+    sequences, initials, constants = arrays[:first], arrays[first:first + states], arrays[first + states:]
+    for x, array in zip(node.inputs, sequences):
+        if len(array) != n:
+            raise ShapeError(four_parts(f"a loop of {n} steps", f"{x.name or x.op.name} has {len(array)} rows", f"scan made at {node.where}"))
+    step = Reference(body.inputs, body.outputs)
+    rows = [list(x) for x in initials]
+    outs: list[list[np.ndarray]] = [[] for _ in body.outs]
+    t = 0
+    while t < n:
+        reads = [rows[j][t + s.depth + tap] for j, s in enumerate(body.states) for tap in s.taps]
+        results = step([np.array(t), *(x[t] for x in sequences), *reads, *constants], given=given)
+        for kept, value in zip([*rows, *outs], results):
+            kept.append(value)
+        t += 1
+        if body.until is not None and results[-1]:
+            break
+    items = []
+    for state, kept, initial in zip(body.states, rows, initials):
+        trajectory = padded(kept, state.depth + n, initial.shape[1:], initial.dtype)
+        items += [trajectory, trajectory[t:t + state.depth].copy()]
+    shape = lambda y: tuple(poly.evaluate(d, lambda a: given[a] if a in given else size_of(a)) for d in y.dims)
+    items += [padded(kept, n, shape(y), np.dtype(y.dtype)) for y, kept in zip(body.outs, outs)]
+    return [*items, *([np.array(t)] if body.until is not None else [])]
+
+
+def padded(rows: Sequence[np.ndarray], n: int, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """n rows: those there are, then zeros for steps that were not taken."""
+    result = np.zeros((n, *shape), dtype)
+    if rows:
+        result[:len(rows)] = rows
+    return result
 
 
 def failure(node: Node, inputs: Sequence[Any], error: Exception) -> SymgradError:

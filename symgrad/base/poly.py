@@ -154,6 +154,19 @@ def atom(kind: str, *args: Any) -> Poly:
     return Poly({(Atom(kind, *args),): 1})
 
 
+def of_atom(a: Atom) -> Poly:
+    """The polynomial that is one atom."""
+    return Poly({(a,): 1})
+
+
+def the_atom(value: Any) -> Atom | None:
+    """The atom that a polynomial is, if it is nothing else."""
+    if isinstance(value, Poly) and len(value.terms) == 1:
+        (mono, c), = value.terms.items()
+        return mono[0] if c == 1 and len(mono) == 1 else None
+    return None
+
+
 def atoms(value: Any) -> set[Atom]:
     """Every atom in a polynomial, those inside other atoms included."""
     found: set[Atom] = set()

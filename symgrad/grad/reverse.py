@@ -15,6 +15,7 @@ from ..base.errors import DisconnectedError, DTypeError, OverrideError, ShapeErr
 from ..base.origin import show, user_line
 from ..graph.block import block_attrs, is_call, refuse_unknown
 from ..graph.node import ITEM, Node, is_leaf, make
+from ..graph.scan import is_scan
 from ..graph.types import TupleType, shape_text
 from ..graph.walk import order
 from ..ops.branch import gated, if_else, zeros_like
@@ -22,6 +23,7 @@ from ..ops.control import stop_gradient
 from ..ops.reduce import sum as sum_
 from ..ops.row import DEFAULT, STOP, Elementwise, Undefined, as_tensor
 from ..ops.shape import broadcast_to, reshape
+from .loops import through_loop
 from .overrides import Ruling, declared_inputs, rule_line, rule_name, takes_node
 from .receipts import receipts_in, with_receipts
 
@@ -245,6 +247,8 @@ def ordinary(node: Node, g: Any, ruling: Ruling) -> list[Any]:
     """The cotangents of a node's inputs by its own rule: the row's vjp, or the body of a block."""
     if is_call(node):
         return through_body(node, g, ruling)
+    if is_scan(node):
+        return through_loop(node, g, ruling, pull_back)
     answer = node.op.vjp(g, node, *node.inputs, **node.attrs)
     return [_settled(node, x, dx) for x, dx in zip(node.inputs, answer)]
 

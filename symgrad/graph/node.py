@@ -41,6 +41,11 @@ class Op:
     """A named operation. The row of an op (see ops/row.py) says what it means."""
 
     name: str = "op"
+    adapts = False                      # `adapted(inputs, attrs)` gives the op and attributes to use for these inputs
+
+    def adapted(self, inputs: Sequence[Node], attrs: dict[str, Any]) -> tuple[Op, dict[str, Any]]:
+        """This op and these attributes; ops that hold a graph say which of them fits the inputs."""
+        return self, attrs
 
     def infer(self, *types: Any, **attrs: Any) -> Any:
         raise NotImplementedError(f"{self.name} does not say which type it makes")
@@ -190,6 +195,8 @@ def freeze(value: Any) -> Any:
 def make(op: Op, inputs: Sequence[Node], **attrs: Any) -> Node:
     """The node op(inputs, attrs), made or found. Raises what `op.infer` raises, with the user's line added."""
     inputs = tuple(inputs)
+    if op.adapts:
+        op, attrs = op.adapted(inputs, attrs)
     key = (op, inputs_key(inputs), freeze(attrs))
     found = _alive.get(key)
     if found is not None:

@@ -64,14 +64,14 @@ def copy_notes(new: Node, old: Node, scope: str = "") -> None:
 
 
 def substitute(outputs: Iterable[Node], mapping: Mapping[Node, Node], scope: str = "",
-               rebuild: Callable[[Node, list[Node]], Node] | None = None) -> list[Node]:
+               rebuild: Callable[[Node, list[Node]], Node] | None = None, sizes: Mapping[poly.Atom, Any] | None = None) -> list[Node]:
     """The outputs with nodes replaced; every match is replaced at once, and what depends on it is rebuilt.
 
-    `rebuild(node, new_inputs)` may say how a node is made again; types are inferred afresh.
+    `rebuild(node, new_inputs)` may say how a node is made again; types are inferred afresh. `sizes`: size symbols to replace as well.
     """
     outputs = list(outputs)
     new: dict[Node, Node] = dict(mapping)
-    sizes = size_map(mapping)
+    sizes = {**size_map(mapping), **(sizes or {})}
     for node in order(outputs, stop=lambda n: n in mapping):
         if node in new:
             continue
@@ -106,6 +106,8 @@ def size_map(mapping: Mapping[Node, Node]) -> dict[poly.Atom, Any]:
 def resized(attrs: Mapping[str, Any], sizes: Mapping[poly.Atom, Any], new: Mapping[Node, Node]) -> Mapping[str, Any]:
     """Attributes with sizes replaced; the same object when nothing changes."""
     def replace(a: poly.Atom) -> Any:
+        if a in sizes:
+            return sizes[a]
         if a.kind == "value" and isinstance(a.args[0], Node):
             value = new.get(a.args[0], a.args[0])
             return int(value.payload) if value.op is CONSTANT else poly.atom("value", value)

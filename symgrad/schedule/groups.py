@@ -18,20 +18,11 @@ from ..graph.node import CONSTANT, Node, is_leaf
 from ..graph.types import is_one
 from ..graph.walk import order
 from ..ops.branch import Guard, guards
+from ..ops.cost import MOVEMENT, is_elementwise, node_cost
 from ..ops.reduce import Reduction
 
 PIECE = 192             # nodes of one group printed as one kernel: compile time grows faster than linearly
 CHEAP = 6               # operations that are cheaper to repeat than to store and load
-COST = {"exp": 8, "log": 8, "tanh": 8, "sigmoid": 8, "power": 16, "erf": 10, "erfc": 12, "sin": 8, "cos": 8, "softplus": 12, "log1p": 8,
-        "expm1": 8, "divide": 3, "sqrt": 3, "rsqrt": 3, "reciprocal": 3, "remainder": 4, "floor_divide": 4, "logaddexp": 16}
-# ops that say where an element comes from: reading through them is an index, not a pass over memory
-MOVEMENT = {"broadcast_to", "reshape", "transpose", "subtensor", "flip", "pad", "concatenate", "stack", "roll", "diagonal", "tril", "triu",
-            "gather", "take", "take_along_axis", "repeat", "tile", "eye", "arange", "full", "zeros", "ones", "linspace", "iota", "size_of", "one_hot"}
-# ops that are not elementwise rows (their operands do not broadcast) but read one element per result
-POINTWISE = {"stop_gradient", "grad_clip", "grad_scale", "condition", "ifelse", "again"}
-FREE = {"broadcast_to", "reshape", "transpose", "subtensor", "flip", "size_of", "positive", "stop_gradient", "grad_clip", "grad_scale"}
-
-
 @dataclass
 class Group:
     """Nodes computed in one kernel. `stored` are its results, in order; `template` its anchor, if any."""
@@ -58,18 +49,6 @@ class Grouping:
 def is_streaming(node: Node) -> bool:
     """Reads each element of its inputs about once per result or reduced element, so inputs may be inlined."""
     return is_elementwise(node) or isinstance(node.op, Reduction) or node.op.name in MOVEMENT
-
-
-def is_elementwise(node: Node) -> bool:
-    return getattr(node.op, "elementwise", False) or node.op.name in POINTWISE
-
-
-def node_cost(node: Node) -> float:
-    if node.op.name in FREE:
-        return 0
-    if is_elementwise(node):
-        return COST.get(node.op.name, 1)
-    return 2 if node.op.name in MOVEMENT else 1000
 
 
 def is_trivial_reshape(node: Node) -> bool:
