@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..base.config import config
-from ..graph.node import Node, is_leaf
+from ..graph.node import ITEM, Node, is_leaf
+from ..graph.scan import is_scan
 from ..graph.walk import order
 from ..loops import ir
 from ..schedule.groups import Group, Grouping, group_nodes, is_streaming, is_trivial_reshape
+from ..schedule.loops import operands, plan_loop
 from ..schedule.lower import coalesce, lower_group, show
-from ..schedule.plan import Kernel, Plan, Scratch, summary
+from ..schedule.plan import Kernel, Loop, Plan, Scratch, summary
 from ..schedule.split import split
 from ..schedule.views import VIEWS, base_of
 from .nests import print_nest
@@ -30,18 +32,29 @@ class NoTemplates:
         raise NotImplementedError
 
 
-def make_plan(inputs: Sequence[Node], outputs: Sequence[Node], templates: Any) -> Plan:
+def make_plan(inputs: Sequence[Node], outputs: Sequence[Node], templates: Any, prefix: str = "") -> Plan:
     """Group, lower and print the graph. Outputs must be distinct nodes that are computed (see `distinct_outputs`)."""
     grouping = group_nodes(outputs, templates.accepts, lambda node: must_store(node, templates))
     plan = Plan(list(inputs), list(outputs))
     for k, group in enumerate(grouping.groups):
-        plan.kernels.append(make_kernel(f"k{k}", group, grouping, templates))
+        plan.kernels.append(make_item(f"{prefix}k{k}", group, grouping, templates))
         ir.forget()
     return plan
 
 
+def make_item(name: str, group: Group, grouping: Grouping, templates: Any) -> Kernel | Loop:
+    """What runs for a group: a kernel, or a loop of them."""
+    if group.template is not None and is_scan(group.template):
+        return plan_loop(name, group, lambda inputs, outputs: make_plan(inputs, outputs, templates, f"{name}."))
+    return make_kernel(name, group, grouping, templates)
+
+
 def must_store(node: Node, templates: Any) -> list[Node]:
     """The operands that a node needs in memory."""
+    if is_scan(node):
+        return [view.base for view in operands(node)]
+    if node.op is ITEM:
+        return []
     if templates.accepts(node):
         return [v.base for v in templates.operands(node)]
     if node.op.name == "reshape":

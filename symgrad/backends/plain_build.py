@@ -12,7 +12,7 @@ from ..base import poly
 from ..graph.node import CONSTANT, INPUT, SHARED, Node, make
 from ..graph.walk import order
 from ..ops.row import ROWS
-from ..schedule.plan import Plan, table
+from ..schedule.plan import Loop, Move, Plan, table
 from . import plain
 from .generic import NoTemplates, distinct_outputs, make_plan
 from .profile import Profile, Row
@@ -36,13 +36,7 @@ class Executable:
             sizes[poly.Atom("value", node)] = int(value)
         size_of = sizes.__getitem__
         memory: dict[Any, np.ndarray] = {x: np.ascontiguousarray(a).reshape(-1) for x, a in zip(self.inputs, arrays)}
-        for kernel in self.plan.kernels:
-            if not all(bool(memory[test][0]) == side for test, side in kernel.guard):
-                continue
-            start = time.perf_counter()
-            plain.run_text(kernel.text, [self._argument(kind, what, memory, size_of) for kind, what in kernel.arguments])
-            if rows is not None:
-                rows.append(Row(kernel.name, kernel.what, time.perf_counter() - start, poly.evaluate(kernel.moved_bytes(), size_of), 0))
+        run_plan(self.plan, memory, size_of, rows)
         results = [memory[y] for y in self.plan.outputs]
         shape = lambda dims: tuple(poly.evaluate(d, size_of) for d in dims)
         return [(results[p.k].copy() if p.copied else results[p.k]).reshape(shape(p.dims)) for p in self.places]
@@ -53,21 +47,72 @@ class Executable:
         self(arrays, rows)
         return Profile(rows)
 
-    def _argument(self, kind: str, what: Any, memory: dict[Any, np.ndarray], size_of: Any) -> Any:
-        if kind == "size":
-            return size_of(what)
-        if what not in memory:
-            leaf = what.op in (CONSTANT, SHARED, INPUT)
-            memory[what] = what.payload.reshape(-1) if leaf else np.empty(poly.evaluate(what._type.size, size_of), what.dtype)
-        return memory[what]
-
     def source(self) -> str:
         """The kernels as text."""
-        return "\n\n".join(f"# {k.name}: {k.what}\n{k.text}" for k in self.plan.kernels)
+        return "\n\n".join(f"# {k.name}: {k.what}\n{k.text}" for k in self.plan.flat())
 
     def explain(self) -> str:
         """What was fused and stored."""
         return table(self.plan)
+
+
+def run_plan(plan: Plan, memory: dict[Any, np.ndarray], size_of: Any, rows: list[Row] | None = None) -> None:
+    """Run the kernels and loops of a plan; memory holds a flat array per buffer, and grows."""
+    for item in plan.kernels:
+        if not all(bool(memory[test][0]) == side for test, side in item.guard):
+            continue
+        start = time.perf_counter()
+        if isinstance(item, Loop):
+            run_loop(item, memory, size_of)
+        else:
+            plain.run_text(item.text, [argument(kind, what, memory, size_of) for kind, what in item.arguments])
+        if rows is not None:
+            rows.append(Row(item.name, item.what, time.perf_counter() - start, poly.evaluate(item.moved_bytes(), size_of), 0))
+
+
+def run_loop(loop: Loop, memory: dict[Any, np.ndarray], size_of: Any) -> None:
+    """All steps of a loop: its buffers are windows into the memory outside."""
+    for kind, what in loop.arguments:
+        argument(kind, what, memory, size_of)
+    value = lambda size: poly.evaluate(size, size_of)
+    inside = loop.sizes(size_of)
+    for move in loop.before:
+        run_move(move, memory, value)
+    step, taken = np.zeros(1, np.int64), 0
+    for t in range(value(loop.node.attrs["n"])):
+        step[0] = t
+        here: dict[Any, np.ndarray] = {loop.node.op.body.step: step}
+        for r in loop.rows:
+            begin = value(r.offset) + t * value(r.stride)
+            here[r.inner] = memory[r.memory][begin:begin + poly.evaluate(r.inner._type.size, inside)]
+        run_plan(loop.plan, here, inside)
+        for move in loop.between:
+            run_move(move, memory, value)
+        taken += 1
+        if loop.stop is not None and memory[loop.stop][0]:
+            break
+    for move in loop.after:
+        run_move(move, memory, value)
+    if loop.steps is not None:
+        memory[loop.steps][0] = taken
+
+
+def run_move(move: Move, memory: dict[Any, np.ndarray], value: Any) -> None:
+    (target, to), (source, start), n = move.target, move.source, value(move.elements)
+    memory[target][value(to):value(to) + n] = memory[source][value(start):value(start) + n].copy()
+
+
+def argument(kind: str, what: Any, memory: dict[Any, np.ndarray], size_of: Any) -> Any:
+    """A size, or the flat array of a buffer, made on first use."""
+    if kind == "size":
+        return size_of(what)
+    if what not in memory:
+        if kind == "scratch":
+            memory[what] = np.empty(poly.evaluate(what.elements, size_of), what.dtype)
+        else:
+            leaf = what.op in (CONSTANT, SHARED, INPUT)
+            memory[what] = what.payload.reshape(-1) if leaf else np.empty(poly.evaluate(what._type.size, size_of), what.dtype)
+    return memory[what]
 
 
 def build(inputs: Sequence[Node], outputs: Sequence[Node]) -> Executable:

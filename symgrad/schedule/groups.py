@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..base import poly
-from ..graph.node import CONSTANT, Node, is_leaf
+from ..graph.node import CONSTANT, ITEM, Node, is_leaf
+from ..graph.scan import is_scan
 from ..graph.types import is_one
 from ..graph.walk import order
 from ..ops.branch import Guard, guards
@@ -62,15 +63,16 @@ def group_nodes(outputs: Sequence[Node], is_template: Callable[[Node], bool], mu
     needs = {n: {x for x in must_store(n) if not is_leaf(x)} for n in nodes}
     when = guards(outputs)
     tests = {test for guard in when.values() for test, _ in guard}
-    demanded = {*outputs, *tests, *(x for n in nodes for x in needs[n]), *(x for n in nodes for x in n.deps[len(n.inputs):] if not is_leaf(x))}
-    templates = {n for n in nodes if is_template(n)}
+    demanded = {*outputs, *tests, *(n for n in nodes if n.op is ITEM), *(x for n in nodes for x in needs[n]),
+                *(x for n in nodes for x in n.deps[len(n.inputs):] if not is_leaf(x))}
+    templates = {n for n in nodes if is_scan(n) or is_template(n)}
     cost = inline_costs(nodes, demanded)
     light = {n for n in nodes if cost[n] <= CHEAP and n not in demanded}
     keys, levels, finished = _levels(nodes, templates, needs, light, when)
     pieces = _pieces(nodes, keys, levels, finished)
     groups, home = _store(nodes, keys, levels, pieces, templates, demanded, cost)
     for group in groups:
-        group.guard = when.get(group.stored[0], ())
+        group.guard = when.get(group.stored[0] if group.template is None else group.template, ())
     return Grouping(groups, home, finished, len(nodes))
 
 
@@ -96,7 +98,9 @@ def _levels(nodes: list[Node], templates: set[Node], needs: dict[Node, set[Node]
         ready = max((after[x] for x in operands), default=0)
         ready = max(ready, tested)
         host = None if node in templates else _host(node, operands, keys, levels, after, finished)
-        if host is not None and when.get(host, ()) != guard:
+        if node.op is ITEM:         # made with the others of its loop
+            host = node.inputs[0]
+        elif host is not None and when.get(host, ()) != guard:
             host = None
         if node in templates:
             keys[node], levels[node] = ("template", node.serial), ready
@@ -128,7 +132,7 @@ def _host(node: Node, operands: list[Node], keys: dict[Node, Any], levels: dict[
     if not is_elementwise(node):
         return None
     place = lambda x: (keys[x], levels[x], _reduced(finished.get(x, x)))
-    hosts = [x for x in operands if x.dims == node.dims and (keys[x][0] == "template" or isinstance(finished.get(x, x).op, Reduction))]
+    hosts = [x for x in operands if x.op is not ITEM and x.dims == node.dims and (keys[x][0] == "template" or isinstance(finished.get(x, x).op, Reduction))]
     if not hosts:
         return None
     host = max(hosts, key=lambda x: levels[x])
@@ -163,7 +167,8 @@ def _store(nodes: list[Node], keys: dict[Node, Any], levels: dict[Node, int], pi
         where = (keys[node], levels[node], pieces[node])
         if where not in groups:
             template = anchors.get(keys[node][1]) if keys[node][0] == "template" else None
-            groups[where] = Group(where, levels[node], template.dims if template is not None else keys[node][1], template)
+            domain = keys[node][1] if template is None else () if is_scan(template) else template.dims
+            groups[where] = Group(where, levels[node], domain, template)
         return groups[where]
 
     for node in reversed(nodes):

@@ -10,7 +10,7 @@ from ..base import poly
 from ..base.dtypes import itemsize
 from ..graph.node import CONSTANT, INPUT, SHARED, Node
 from ..graph.types import shape_text
-from .memory import Lifetime, place
+from .memory import ALIGNMENT, Lifetime, place
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,10 @@ class Scratch:
 
     name: str
     dtype: str
-    elements: int
+    elements: Any
+
+    def nbytes(self, size_of: Any) -> int:
+        return itemsize(self.dtype) * poly.evaluate(self.elements, size_of)
 
 
 @dataclass
@@ -42,13 +45,96 @@ class Kernel:
         return sum_of(b._type.nbytes for b in self.buffers)
 
 
+@dataclass(frozen=True)
+class Row:
+    """Where step t of a loop finds a buffer: `offset + t * stride` elements into memory outside, a buffer or a scratch."""
+
+    inner: Node
+    memory: Any
+    offset: Any
+    stride: Any
+
+
+@dataclass(frozen=True)
+class Move:
+    """`elements` of `dtype` copied from (memory, offset in elements) to another such place; they may overlap."""
+
+    target: tuple[Any, Any]
+    source: tuple[Any, Any]
+    elements: Any
+    dtype: str
+
+
+@dataclass(frozen=True)
+class Inside(Scratch):
+    """The memory of what a loop computes within a step."""
+
+    loop: Any = field(compare=False, repr=False, default=None)
+
+    def nbytes(self, size_of: Any) -> int:
+        return self.loop.plan.arena(self.loop.sizes(size_of))[1] + ALIGNMENT
+
+
+@dataclass
+class Loop:
+    """A plan run n times, with buffers that move on at every step. It stands among kernels, and is asked what they are asked."""
+
+    name: str
+    node: Node
+    plan: Plan
+    stored: list[Node]
+    rows: list[Row]
+    before: list[Move]                      # before the first step
+    between: list[Move]                     # at the end of every step
+    after: list[Move]                       # after the last step
+    scratch: list[Scratch]
+    stop: Scratch | None = None             # holds whether the last step was the last
+    steps: Node | None = None               # receives the number of steps taken
+    guard: tuple[tuple[Node, bool], ...] = ()
+
+    @property
+    def what(self) -> str:
+        return f"scan({', '.join(k.what for k in self.plan.kernels)})"
+
+    @property
+    def text(self) -> str:
+        return "\n".join(k.text for k in self.plan.kernels)
+
+    @property
+    def arguments(self) -> list[tuple[str, Any]]:
+        """The memory outside that it uses, and its own."""
+        used = [r.memory for r in self.rows] + [place[0] for m in (*self.before, *self.between, *self.after) for place in (m.target, m.source)]
+        buffers = dict.fromkeys([*(m for m in used if isinstance(m, Node)), *self.stored])
+        return [*(("buffer", b) for b in buffers), *(("scratch", s) for s in self.scratch)]
+
+    @property
+    def buffers(self) -> list[Node]:
+        return [what for kind, what in self.arguments if kind == "buffer"]
+
+    @property
+    def flops(self) -> Any:
+        return 0
+
+    def moved_bytes(self) -> Any:
+        return sum_of(b._type.nbytes for b in self.buffers)
+
+    def sizes(self, size_of: Any) -> Any:
+        """Sizes inside, from sizes outside."""
+        given = {a: poly.evaluate(size, size_of) for a, size in self.node.op.given(self.node.attrs["sizes"]).items()}
+        return lambda a: given[a] if a in given else size_of(a)
+
+
 @dataclass
 class Plan:
-    """Kernels in running order, each with the conditions under which it runs."""
+    """Kernels and loops in running order, each with the conditions under which it runs."""
 
     inputs: list[Node]
     outputs: list[Node]
-    kernels: list[Kernel] = field(default_factory=list)
+    kernels: list[Any] = field(default_factory=list)
+
+    def flat(self) -> list[Kernel]:
+        """All kernels, those inside loops included."""
+        return [k for item in self.kernels for k in (item.plan.flat() if isinstance(item, Loop) else [item])]
 
     def temporaries(self) -> list[Node]:
         """Stored values that are not outputs, in order of first use."""
@@ -85,7 +171,7 @@ class Plan:
                     last[(k, what) if kind == "scratch" else what] = k
         lifetimes = []
         for b in first:
-            nbytes = itemsize(b[1].dtype) * b[1].elements if isinstance(b, tuple) else poly.evaluate(b._type.nbytes, size_of)
+            nbytes = b[1].nbytes(size_of) if isinstance(b, tuple) else poly.evaluate(b._type.nbytes, size_of)
             lifetimes.append(Lifetime(b, nbytes, first[b], last[b]))
         return place(lifetimes)
 
@@ -106,6 +192,9 @@ def table(plan: Plan, arena_bytes: int | None = None) -> str:
         rows.append((k.name, k.what, stores, reads))
     widths = [min(max(len(r[c]) for r in rows), 60) for c in range(3)]
     lines = ["  ".join([*(f"{_cut(r[c], w):<{w}}" for c, w in enumerate(widths)), _cut(r[3], 60)]).rstrip() for r in rows]
+    for loop in plan.kernels:
+        if isinstance(loop, Loop):
+            lines += [f"{loop.name}, each of {loop.node.attrs['n']} steps:", *("  " + line for line in table(loop.plan).split("\n")[1:])]
     temporaries = plan.temporaries()
     lines.append(f"{len(plan.kernels)} kernels, {len(temporaries)} stored intermediates"
                  + (f", arena {arena_bytes / 1024:.1f} KiB" if arena_bytes is not None else ""))
