@@ -186,7 +186,8 @@ def _check(body: Body) -> None:
                                         show(user_line()), "an initial value of the shape that every step makes, for example T.zeros((batch, units))"))
     if body.until is not None and (body.until.ndim or body.until.dtype != "bool"):
         raise (ShapeError if body.until.ndim else DTypeError)(four_parts(
-            "until with a 0-d bool", f"{body.until._type}, made at {body.until.where}", show(user_line()), "a comparison such as T.max(x) < 1e-3, or T.all(...)"))
+            "until with a 0-d bool", f"{body.until._type}, made at {body.until.where}", show(user_line()),
+            "a comparison such as T.max(x) < 1e-3, or T.all(...)"))
 
 
 # ------------------------------------------------------------------------------------ making nodes
@@ -261,4 +262,5 @@ def rebodied_outs(node: Node, body: Body, more: Sequence[Node]) -> Node:
     return make_scan(longer, p.sequences, p.initials, p.constants, node.attrs["n"])
 
 
-__all__ = ["Body", "Parts", "Scan", "State", "count", "is_scan", "last", "make_scan", "opened", "parts", "rebodied", "rebodied_outs", "scan_of", "stacked", "trajectory"]
+__all__ = ["Body", "Parts", "Scan", "State", "count", "is_scan", "last", "make_scan", "opened", "parts", "rebodied",
+           "rebodied_outs", "scan_of", "stacked", "trajectory"]

@@ -61,6 +61,10 @@ class TupleType:
     def __init__(self, items: Iterable[Type]) -> None:
         self.items = tuple(items)
 
+    @property
+    def is_static(self) -> bool:
+        return all(t.is_static for t in self.items)
+
     def __hash__(self) -> int:
         return hash(self.items)
 

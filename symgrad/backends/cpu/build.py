@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
-import itertools
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -15,7 +13,7 @@ from ...base import poly
 from ...base.config import config
 from ...base.dtypes import itemsize
 from ...base.errors import BackendError, ShapeError, four_parts
-from ...graph.node import CONSTANT, Node, make, new_input
+from ...graph.node import Node, make, new_input
 from ...graph.types import Type
 from ...graph.walk import order, substitute
 from ...ops.row import ROWS
@@ -26,6 +24,7 @@ from ..profile import Profile, Row, median_seconds
 from ..reference import Reference, sizes_from
 from . import driver, toolchain
 from .contractions import Templates
+from .placing import Frame
 
 SPECIALISED = 4         # sizes a function is compiled for by themselves; more are served by kernels for any size
 KEPT = 64               # bindings kept per program
@@ -114,7 +113,7 @@ class Program:
         computed, self.places = distinct_outputs(outputs, lambda y: make(ROWS["positive"], [y]))
         start = time.perf_counter()
         self.plan: Plan = make_plan(inputs, computed, Templates())
-        self.compiled = toolchain.compile_texts([(k.text, k.name) for k in self.plan.kernels])
+        self.compiled = toolchain.compile_texts([(k.text, k.name) for k in self.plan.flat()])
         self.seconds = time.perf_counter() - start
         self.is_static = all(n._type.is_static for n in [*inputs, *order(computed)])
         self.deciding = self._size_deciders(computed)
@@ -146,7 +145,7 @@ class Program:
         return found
 
     def source(self) -> str:
-        return "\n\n".join(f"# {k.name}: {k.what}\n{k.text}" for k in self.plan.kernels)
+        return "\n\n".join(f"# {k.name}: {k.what}\n{k.text}" for k in self.plan.flat())
 
     def explain(self) -> str:
         arena = next(iter(self.bindings.values())).arena_bytes if self.bindings else None
@@ -177,50 +176,16 @@ class Bound:
         self.arena = np.empty(self.arena_bytes + 64, np.uint8)
         base = -(-self.arena.ctypes.data // 64) * 64
         self.shared = plan.shared
-        slots: dict[Node, list[int]] = {}
-        self.tables = []
-        for k, kernel in enumerate(plan.kernels):
-            row = np.zeros(max(len(kernel.arguments), 1), np.int64)
-            for slot, (kind, what) in enumerate(kernel.arguments):
-                if kind == "size":
-                    row[slot] = self.size_of(what)
-                elif kind == "scratch":
-                    row[slot] = base + offsets[k, what]
-                elif what in offsets:
-                    row[slot] = base + offsets[what]
-                elif what.op is CONSTANT:
-                    row[slot] = what.payload.ctypes.data
-                else:
-                    slots.setdefault(what, []).append(row.ctypes.data + 8 * slot)
-            self.tables.append(row)
-        self.tests = {test: base + offsets[test] for kernel in plan.kernels for test, _ in kernel.guard}
-        calls = [driver.Call(c.address, t.ctypes.data) for c, t in zip(program.compiled, self.tables)]
-        self.code = driver.assemble(self.branches([(k.guard, call) for k, call in zip(plan.kernels, calls)]))
+        self.frame = Frame(plan, iter(program.compiled), self.size_of, offsets, base)
+        self.code = driver.assemble(self.frame.code())
         arguments = [*program.inputs, *self.shared, *plan.outputs]
-        self.entry = driver.Entry([driver.Binding(x.dtype, self.shape(x), tuple(slots.get(x, ()))) for x in arguments], self.code)
+        self.entry = driver.Entry([driver.Binding(x.dtype, self.shape(x), tuple(self.frame.open.get(x, ()))) for x in arguments], self.code)
         self.call = self.entry.call
         self.pools: list[list[np.ndarray] | None] = [
             [] if int(np.prod(shape)) * dtype.itemsize >= RECYCLED else None for shape, dtype in self.output_types]
         # the common case: every output is its own array, as it was computed
         self.direct = all(p.k == k and p.dims == plan.outputs[k].dims for k, p in enumerate(program.places))
         self.output_shapes = [tuple(poly.evaluate(d, self.size_of) for d in p.dims) for p in program.places]
-
-    def branches(self, calls: list[tuple[tuple, driver.Item]]) -> list[driver.Item]:
-        """The calls in order; runs of them with a first condition in common go behind one branch."""
-        items: list[driver.Item] = []
-        for first, run in itertools.groupby(calls, key=lambda c: (c[0][0][0].serial, c[0][0][1]) if c[0] else None):
-            members = list(run)
-            if first is None:
-                items.extend(call for _, call in members)
-                continue
-            test, side = members[0][0][0]
-            inside = tuple(self.branches([(guard[1:], call) for guard, call in members]))
-            items.append(driver.Branch(self.tests[test], inside if side else (), () if side else inside))
-        return items
-
-    def ran(self, guard: tuple) -> bool:
-        """Whether a kernel with this guard ran in the last call."""
-        return all(bool(ctypes.c_bool.from_address(self.tests[test]).value) == side for test, side in guard)
 
     def size_of(self, a: poly.Atom) -> int:
         return self.sizes[a]
@@ -276,12 +241,12 @@ class Bound:
         outs = self.outputs()
         self.call(*args, *[s.payload for s in self.shared], *outs)
         rows = []
-        for kernel, compiled, arguments in zip(self.program.plan.kernels, self.program.compiled, self.tables):
-            if not self.ran(kernel.guard):
+        for kernel, (guard, items) in zip(self.program.plan.kernels, self.frame.items):
+            if not self.frame.ran(guard):
                 rows.append(Row(kernel.name, kernel.what, 0.0, 0, 0, calls=0))
                 continue
-            code = driver.assemble([driver.Call(compiled.address, arguments.ctypes.data)])
-            seconds = median_seconds(lambda code=code: driver.run(code), budget / len(self.tables))
+            code = driver.assemble(items)
+            seconds = median_seconds(lambda code=code: driver.run(code), budget / len(self.frame.items))
             moved = poly.evaluate(kernel.moved_bytes(), self.size_of)
             rows.append(Row(kernel.name, kernel.what, seconds, moved, poly.evaluate(kernel.flops, self.size_of)))
         return Profile(rows)

@@ -3,12 +3,14 @@
 A plan is data, an array of int64 words that one small interpreter runs without Python's lock:
 
     item = CALL function table | BRANCH condition n_then n_else item* item*
-         | LOOP count n counter stop item* | END
+         | LOOP count n counter stop item* | POINT base offset counter stride n target*
+         | MOVE target offset source offset bytes | END
 
 `function` is the address of `void (int64_t *)` and `table` its argument table. `condition` and `stop` are
 addresses of bools; `count` and `counter` are addresses of int64. n, n_then and n_else count words. A loop
 writes 0, 1, ... to its counter before each turn, leaves the number of turns there, and ends early after a
-turn that set `stop` (0: none).
+turn that set `stop` (0: none). POINT writes what `base` holds + offset + stride times the counter to n targets: so kernels in
+a loop find their row. MOVE copies bytes between two places, each an offset from the pointer at an address.
 
 A binding says what one argument must be and where its address goes: it is checked natively, in the memory of
 the array object. Where that memory does not look as expected (another interpreter, another NumPy) a Python
@@ -29,7 +31,7 @@ from symgrad.base.errors import BackendError
 
 from . import toolchain
 
-END, CALL, BRANCH, LOOP = range(4)
+END, CALL, BRANCH, LOOP, POINT, MOVE = range(6)
 BUSY = -1                                   # another thread is inside the same entry
 
 ANY = -1                                    # a size that is not checked
@@ -84,7 +86,35 @@ class Loop:
         return [LOOP, self.count, len(body), self.counter, self.stop, *body]
 
 
-Item = Call | Branch | Loop
+@dataclass(frozen=True)
+class Point:
+    """Write (the pointer at `base`) + offset + stride * (the int64 at `counter`) to every target."""
+
+    base: int
+    offset: int
+    counter: int
+    stride: int
+    targets: tuple[int, ...]
+
+    def words(self) -> list[int]:
+        return [POINT, self.base, self.offset, self.counter, self.stride, len(self.targets), *self.targets]
+
+
+@dataclass(frozen=True)
+class Move:
+    """Copy `nbytes` from the pointer at `source` + start to the pointer at `target` + offset; the two may overlap."""
+
+    target: int
+    offset: int
+    source: int
+    start: int
+    nbytes: int
+
+    def words(self) -> list[int]:
+        return [MOVE, self.target, self.offset, self.source, self.start, self.nbytes]
+
+
+Item = Call | Branch | Loop | Point | Move
 
 
 def _flat(items: Iterable[Item]) -> list[int]:
@@ -203,13 +233,15 @@ NATIVE = r"""
 declare ptr @PyEval_SaveThread()
 declare void @PyEval_RestoreThread(ptr)
 declare ptr @PyLong_FromLong(i64)
+declare ptr @memmove(ptr, ptr, i64)
 
 ; Run the items from %start up to %end.
 define void @symgrad_items(ptr %start, ptr %end) nounwind {
 entry:
   br label %next
 next:
-  %pc = phi ptr [%start, %entry], [%after_call, %call], [%after_branch, %branched], [%after_loop, %loop_end]
+  %pc = phi ptr [%start, %entry], [%after_call, %call], [%after_branch, %branched], [%after_loop, %loop_end],
+               [%after_point, %pointed], [%after_move, %move]
   %more = icmp ult ptr %pc, %end
   br i1 %more, label %fetch, label %done
 fetch:
@@ -219,7 +251,9 @@ fetch:
   %w3p = getelementptr i64, ptr %pc, i64 3
   switch i64 %op, label %done [i64 1, label %call
                                i64 2, label %branch
-                               i64 3, label %loop]
+                               i64 3, label %loop
+                               i64 4, label %point
+                               i64 5, label %move]
 call:
   %function = load ptr, ptr %w1p
   %table = load ptr, ptr %w2p
@@ -271,6 +305,48 @@ stopped:
 again:
   br label %turn
 loop_end:
+  br label %next
+point:
+  %base_at = load ptr, ptr %w1p
+  %base = load i64, ptr %base_at
+  %point_offset = load i64, ptr %w2p
+  %position_at = load ptr, ptr %w3p
+  %position = load i64, ptr %position_at
+  %w4q = getelementptr i64, ptr %pc, i64 4
+  %stride = load i64, ptr %w4q
+  %n_targets_at = getelementptr i64, ptr %pc, i64 5
+  %n_targets = load i64, ptr %n_targets_at
+  %targets = getelementptr i64, ptr %pc, i64 6
+  %after_point = getelementptr i64, ptr %targets, i64 %n_targets
+  %advance = mul i64 %stride, %position
+  %begin = add i64 %base, %point_offset
+  %row = add i64 %begin, %advance
+  br label %aim
+aim:
+  %target_word = phi ptr [%targets, %point], [%target_next, %aimed]
+  %aims = icmp ult ptr %target_word, %after_point
+  br i1 %aims, label %aimed, label %pointed
+aimed:
+  %target = load ptr, ptr %target_word
+  store i64 %row, ptr %target
+  %target_next = getelementptr i64, ptr %target_word, i64 1
+  br label %aim
+pointed:
+  br label %next
+move:
+  %to_cell = load ptr, ptr %w1p
+  %to_base = load ptr, ptr %to_cell
+  %to_offset = load i64, ptr %w2p
+  %to = getelementptr i8, ptr %to_base, i64 %to_offset
+  %from_cell = load ptr, ptr %w3p
+  %from_base = load ptr, ptr %from_cell
+  %from_offset_at = getelementptr i64, ptr %pc, i64 4
+  %from_offset = load i64, ptr %from_offset_at
+  %from = getelementptr i8, ptr %from_base, i64 %from_offset
+  %nbytes_at = getelementptr i64, ptr %pc, i64 5
+  %nbytes = load i64, ptr %nbytes_at
+  %moved = call ptr @memmove(ptr %to, ptr %from, i64 %nbytes)
+  %after_move = getelementptr i64, ptr %pc, i64 6
   br label %next
 done:
   ret void

@@ -1,0 +1,146 @@
+"""Where the buffers of a plan are, and the driver's items that run it.
+
+A buffer has an address (in the arena, or of a constant), or is met later: arguments when a call binds them, rows of a loop at every step.
+Until then the places that want its address are kept.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from ...base import poly
+from ...base.dtypes import itemsize
+from ...graph.node import CONSTANT, Node
+from ...schedule.memory import ALIGNMENT
+from ...schedule.plan import Inside, Kernel, Loop, Move, Plan, Row
+from . import driver
+
+Guard = tuple[tuple[Node, bool], ...]
+
+
+class Frame:
+    """A plan with its sizes known, laid out from `base` on."""
+
+    def __init__(self, plan: Plan, compiled: Iterator[Any], size_of: Callable[[poly.Atom], int], offsets: dict[Any, int], base: int):
+        self.size_of, self.offsets, self.base = size_of, offsets, base
+        self.open: dict[Node, list[int]] = {}               # buffer -> the places that want its address
+        self.kept: list[Any] = []                           # memory that the driver reads
+        self.tests = {test: base + offsets[test] for item in plan.kernels for test, _ in item.guard}
+        self.items: list[tuple[Guard, tuple[driver.Item, ...]]] = []
+        for k, item in enumerate(plan.kernels):
+            made = self._loop(k, item, compiled) if isinstance(item, Loop) else self._call(k, item, next(compiled))
+            self.items.append((item.guard, made))
+
+    def code(self) -> tuple[driver.Item, ...]:
+        """All items, behind branches where they have conditions."""
+        return tuple(self._branches([(guard, item) for guard, items in self.items for item in items]))
+
+    def ran(self, guard: Guard) -> bool:
+        """Whether an item with this guard ran in the last call."""
+        return all(bool(ctypes.c_bool.from_address(self.tests[test]).value) == side for test, side in guard)
+
+    def _branches(self, items: Sequence[tuple[Guard, driver.Item]]) -> list[driver.Item]:
+        """The items in order; runs of them with a first condition in common go behind one branch."""
+        result: list[driver.Item] = []
+        for first, run in itertools.groupby(items, key=lambda c: (c[0][0][0].serial, c[0][0][1]) if c[0] else None):
+            members = list(run)
+            if first is None:
+                result.extend(item for _, item in members)
+                continue
+            test, side = members[0][0][0]
+            inside = tuple(self._branches([(guard[1:], item) for guard, item in members]))
+            result.append(driver.Branch(self.tests[test], inside if side else (), () if side else inside))
+        return result
+
+    # ---- addresses
+    def address(self, k: int, what: Any) -> int | None:
+        """The address of a buffer or scratch of item k; None if it is met later."""
+        place = self.offsets.get(what) if isinstance(what, Node) else self.offsets[k, what]
+        if place is not None:
+            return self.base + place
+        return what.payload.ctypes.data if what.op is CONSTANT else None
+
+    def tell(self, k: int, what: Any, place: int) -> None:
+        """Write the address of `what` to `place`, now or when it is known."""
+        address = self.address(k, what)
+        if address is None:
+            self.open.setdefault(what, []).append(place)
+        else:
+            write(place, address)
+
+    def cell(self, value: int = 0) -> int:
+        """The address of an int64 of its own."""
+        self.kept.append(np.array([value], np.int64))
+        return int(self.kept[-1].ctypes.data)
+
+    # ---- items
+    def _call(self, k: int, kernel: Kernel, compiled: Any) -> tuple[driver.Item, ...]:
+        table = np.zeros(max(len(kernel.arguments), 1), np.int64)
+        self.kept.append(table)
+        for slot, (kind, what) in enumerate(kernel.arguments):
+            if kind == "size":
+                table[slot] = self.size_of(what)
+            else:
+                self.tell(k, what, table.ctypes.data + 8 * slot)
+        return (driver.Call(compiled.address, table.ctypes.data),)
+
+    def _loop(self, k: int, loop: Loop, compiled: Iterator[Any]) -> tuple[driver.Item, ...]:
+        size_of = loop.sizes(self.size_of)
+        own = next(s for s in loop.scratch if isinstance(s, Inside))
+        start = self.base + self.offsets[k, own]
+        offsets, _ = loop.plan.arena(size_of)
+        inside = Frame(loop.plan, compiled, size_of, offsets, -(-start // ALIGNMENT) * ALIGNMENT)
+        self.kept.append(inside)
+        counter, steps = self.cell(), self.cell(poly.evaluate(loop.node.attrs["n"], self.size_of))
+        for place in inside.open.pop(loop.node.op.body.step, ()):
+            write(place, counter)
+        before, moving = self._rows(k, loop, inside, counter)
+        move = lambda m: self._move(k, m)
+        body = (*moving, *inside.code(), *map(move, loop.between))
+        stop = 0 if loop.stop is None else self.base + self.offsets[k, loop.stop]
+        after = [*map(move, loop.after)]
+        if loop.steps is not None:
+            after.append(driver.Move(self._pointer(k, loop.steps), 0, self.cell(counter), 0, 8))
+        return (*before, *map(move, loop.before), driver.Loop(steps, counter, body, stop), *after)
+
+    def _rows(self, k: int, loop: Loop, inside: Frame, counter: int) -> tuple[list[driver.Item], list[driver.Item]]:
+        """(what points the kernels inside to buffers that stay where they are, what does so at every step for rows)."""
+        staying: list[driver.Item] = []
+        moving: list[driver.Item] = []
+        for row in loop.rows:
+            targets = tuple(inside.open.pop(row.inner, ()))
+            if targets:
+                (moving if self._stride(row) else staying).append(self._point(k, row, counter, targets))
+        assert not inside.open, "a buffer inside a loop that nobody provides"
+        return staying, moving
+
+    def _stride(self, row: Row) -> int:
+        return itemsize(row.inner.dtype) * poly.evaluate(row.stride, self.size_of)
+
+    def _point(self, k: int, row: Row, counter: int, targets: tuple[int, ...]) -> driver.Item:
+        offset = itemsize(row.inner.dtype) * poly.evaluate(row.offset, self.size_of)
+        return driver.Point(self._pointer(k, row.memory), offset, counter, self._stride(row), targets)
+
+    def _pointer(self, k: int, what: Any) -> int:
+        """The address of a cell that holds the address of `what`."""
+        cell = self.cell()
+        self.tell(k, what, cell)
+        return cell
+
+    def _move(self, k: int, move: Move) -> driver.Item:
+        size = itemsize(move.dtype)
+        value = lambda n: size * poly.evaluate(n, self.size_of)
+        (target, to), (source, start) = move.target, move.source
+        return driver.Move(self._pointer(k, target), value(to), self._pointer(k, source), value(start), value(move.elements))
+
+
+def write(place: int, value: int) -> None:
+    ctypes.c_int64.from_address(place).value = value
+
+
+__all__ = ["Frame"]
