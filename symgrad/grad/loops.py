@@ -136,9 +136,10 @@ class _StepBack:
         arriving: dict[Node, Node] = {}
         for j in self.active:
             arriving[self.g_next[j]] = pending[Slot(j, 0)]
-            if self.g_rows[j] is not None:
+            g_rows = self.g_rows[j]
+            if g_rows is not None:
                 g_row = new_input(self.g_next[j]._type)
-                rows[g_row], offsets[g_row] = self.g_rows[j], body.states[j].depth
+                rows[g_row], offsets[g_row] = g_rows, body.states[j].depth
                 arriving[self.g_next[j]] = pending[Slot(j, 0)] + g_row
 
         inner = dict(zip(self.found, substitute(list(self.found.values()), arriving)))
@@ -146,10 +147,10 @@ class _StepBack:
         states += [State((-1,), (totals[x],), totals[x] + inner[x]) for x in constants]
         elements = [x for x in body.elements if x in inner]
         used = set(order([*(s.next for s in states), *(inner[x] for x in elements)]))
-        read = [x for x in rows if x in used]
-        back = Body(new_input(STEP), tuple(read), tuple(states), body.constants, tuple(inner[x] for x in elements))
+        walking = [x for x in rows if x in used]
+        back = Body(new_input(STEP), tuple(walking), tuple(states), body.constants, tuple(inner[x] for x in elements))
         initials = [*(self._arrived_last(slot) for slot in slots), *(_one_row(zeros_like(c)) for x, c in zip(body.constants, p.constants) if x in totals)]
-        loop = make_scan(back, [back_rows(rows[x], offsets.get(x, 0)) for x in read], initials, p.constants, walked)
+        loop = make_scan(back, [back_rows(rows[x], offsets.get(x, 0)) for x in walking], initials, p.constants, walked)
 
         answers: dict[Node, Any] = {x: self._rows_in_place(stacked(loop, k), walked, n) for k, x in enumerate(elements)}
         answers |= {x: last(loop, len(slots) + k)[0] for k, x in enumerate(constants)}
@@ -177,8 +178,8 @@ class _StepBack:
         """The cotangent of the initial rows of state j: what is left in its slots, and what was given for these rows."""
         if j not in self.active:
             return STOP
-        depth = self.body.states[j].depth
-        given = None if self.g_rows[j] is None else slice_axis(self.g_rows[j], 0, 0, depth)
+        g, depth = self.g_rows[j], self.body.states[j].depth
+        given = None if g is None else slice_axis(g, 0, 0, depth)
         arrived = [_one_row(left[Slot(j, depth - 1 - k)]) for k in range(depth)] if whole else []
         if not arrived:
             return given if given is not None else zeros_like(self.parts.initials[j])

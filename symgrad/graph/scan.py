@@ -135,14 +135,14 @@ def scan_of(body: Body) -> tuple[Scan, tuple]:
     _check(body)
     symbols, values = _sizes(body)
     taken = 1 + max((int(a.args[0][len(FORMAL):]) for a in symbols if _is_formal(a)), default=-1)
-    formal = {a: poly.symbol(f"{FORMAL}{taken + k}") for k, a in enumerate(values)}
+    formal = {a: poly.Atom("symbol", f"{FORMAL}{taken + k}") for k, a in enumerate(values)}
     if formal:
-        body = body.over(inputs, formal)
+        body = body.over(inputs, {a: poly.of_atom(b) for a, b in formal.items()})
     key = (tuple(x.serial for x in body.inputs), tuple(y.serial for y in body.outputs), tuple(s.taps for s in body.states),
            len(body.elements), len(body.outs), body.until is None, body.truncate)
     found = _scans.get(key)
     if found is None:
-        found = _scans[key] = Scan(body, (*symbols, *(poly.the_atom(p) for p in formal.values())))
+        found = _scans[key] = Scan(body, (*symbols, *formal.values()))
     return found, tuple(map(poly.of_atom, (*symbols, *values)))
 
 
