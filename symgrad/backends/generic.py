@@ -17,6 +17,7 @@ from ..schedule.loops import operands, plan_loop
 from ..schedule.lower import coalesce, lower_group, show
 from ..schedule.plan import Kernel, Loop, Plan, Scratch, summary
 from ..schedule.split import split
+from ..schedule.tile import tile
 from ..schedule.views import VIEWS, base_of
 from .nests import print_nest
 from .text import Printer
@@ -70,7 +71,8 @@ def make_kernel(name: str, group: Group, grouping: Grouping, templates: Any) -> 
             printer.arguments.append(("scratch", item))
         text = printer.kernel(header)
     else:
-        for nest in map(coalesce, split(lower_group(group, grouping))):
+        parts = map(coalesce, split(lower_group(group, grouping)))
+        for nest in (piece for whole in parts for piece in tile(whole)):
             if config.debug >= 5:
                 print(f"[symgrad] {name}\n{show(nest)}", file=sys.stderr)
             print_nest(printer, nest)

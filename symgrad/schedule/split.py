@@ -24,7 +24,7 @@ def split(nest: Nest) -> list[Nest]:
     parts = [nest]
     for loop, marks in cuts.items():
         extent = dict(nest.loops)[loop]
-        parts = [_part(whole, loop, start, stop) for whole in parts for start, stop in pairwise((0, *marks, extent))]
+        parts = [part(whole, loop, start, stop) for whole in parts for start, stop in pairwise((0, *marks, extent))]
     return parts
 
 
@@ -50,7 +50,7 @@ def _change(test: E, loop: Atom) -> int | None:
     return -step * rest + past_zero
 
 
-def _part(nest: Nest, loop: Atom, start: int, stop: int) -> Nest:
+def part(nest: Nest, loop: Atom, start: int, stop: int) -> Nest:
     """The nest with this loop from start to stop only."""
     inside = poly.index(loop.args[0], stop - start) if stop - start > 1 else 0
     at = {loop: inside + start}
