@@ -25,6 +25,8 @@ from .graph.block import BlockFunction
 from .graph.node import CONSTANT, Node
 from .graph.shared import Shared
 from .ops.control import stop_gradient
+from .ops.draws import Draw, binomial_draw, log_gamma_draw, poisson_draw
+from .ops.expected import expected
 from .ops.random import random_bits
 from .ops.row import STOP
 from .ops.shape import as_shape
@@ -57,9 +59,14 @@ class RandomStream:
 
     def bits(self, size: Size = (), words: int = 1) -> list[Node]:
         """Independent uint32 draws of this shape, up to four at a time from one number of the stream."""
-        draw, self._draws = self._draws, self._draws + 1
+        draw = self._reserved(1)
         shape = as_shape(() if size is None else size, "the size of a draw")
         return [random_bits(self.variable, draw=draw, word=w, shape=shape) for w in range(words)]
+
+    def _reserved(self, numbers: int) -> int:
+        """The first of so many numbers of the stream that no other draw uses."""
+        first, self._draws = self._draws, self._draws + numbers
+        return first
 
     # ---- continuous
     def uniform(self, size: Size = (), low: Any = 0.0, high: Any = 1.0, *, dtype: Any = None) -> Node:
@@ -91,13 +98,67 @@ class RandomStream:
         centred = self._open_unit(_shape(size, loc, scale), dtype) - 0.5
         return _placed(-T.sign(centred) * T.log1p(-2.0 * T.abs(centred)), loc, scale, dtype)
 
+    def gamma(self, shape: Any, scale: Any = 1.0, size: Size = (), *, dtype: Any = None) -> Node:
+        """Gamma with this shape, mean shape * scale. Differentiable in the shape too, by implicit reparameterisation."""
+        dtype = _dtype(dtype)
+        return _placed(T.exp(self._log_gamma(shape, _shape(size, shape, scale))).astype(dtype), 0.0, scale, dtype)
+
+    def beta(self, a: Any, b: Any, size: Size = (), *, dtype: Any = None) -> Node:
+        """Beta on (0, 1) with mean a / (a + b): x / (x + y) of two gamma draws. Differentiable in both."""
+        shape = _shape(size, a, b)
+        return T.sigmoid(self._log_gamma(a, shape) - self._log_gamma(b, shape)).astype(_dtype(dtype))
+
+    def dirichlet(self, alpha: Any, size: Size = None, *, dtype: Any = None) -> Node:
+        """Rows (..., k) on the simplex, with mean alpha / alpha.sum(-1); size is the shape of the draws, without k. Differentiable."""
+        alpha = _rows(alpha, "concentrations")
+        shape = alpha.dims if size is None or size == () else (*as_shape(size), alpha.dims[-1])
+        return T.softmax(self._log_gamma(alpha, shape), axis=-1).astype(_dtype(dtype))
+
+    def chisquare(self, df: Any, size: Size = (), *, dtype: Any = None) -> Node:
+        """The sum of df squared standard normal variates: twice a gamma draw of shape df / 2."""
+        return self.gamma(0.5 * _real(df), 2.0, size, dtype=dtype)
+
+    def student_t(self, df: Any, size: Size = (), loc: Any = 0.0, scale: Any = 1.0, *, dtype: Any = None) -> Node:
+        """Student's t with df degrees of freedom, shifted and scaled: a normal draw over the root of chisquare / df."""
+        df, shape = _real(df), _shape(size, df, loc, scale)
+        spread = T.exp(0.5 * (T.log(0.5 * df).astype("float64") - self._log_gamma(0.5 * df, shape)))
+        return _placed(self.normal(shape, dtype=dtype) * spread.astype(_dtype(dtype)), loc, scale, dtype)
+
     # ---- discrete
     def bernoulli(self, p: Any = 0.5, size: Size = None, *, dtype: Any = "bool") -> Node:
         """True with probability p. Not differentiable in p."""
-        p = T.as_tensor(p)
-        _check_probabilities(p)
+        p = expected(p, "probabilities")
         shape = p.dims if size is None else as_shape(size)
         return T.cast(self._unit(shape, p.dtype if is_float(p.dtype) else None) < stop_gradient(p), dtype)
+
+    def binomial(self, n: Any, p: Any = 0.5, size: Size = (), *, dtype: Any = "int64") -> Node:
+        """Successes among n trials of probability p. Not differentiable."""
+        parameters = expected(_real(n), "not negative"), expected(_real(p), "probabilities")
+        return T.cast(self._drawn(binomial_draw, _shape(size, *parameters), *parameters), dtype)
+
+    def geometric(self, p: Any, size: Size = (), *, dtype: Any = "int64") -> Node:
+        """Trials of probability p up to the first success, 1 or more: NumPy's convention. Not differentiable."""
+        p = stop_gradient(expected(expected(_real(p), "probabilities"), "positive"))
+        u = self._unit(_shape(size, p), "float64")
+        return T.cast(1 + T.floor(T.log1p(-u) / T.log1p(-T.cast(p, "float64"))), dtype)
+
+    def poisson(self, lam: Any = 1.0, size: Size = (), *, dtype: Any = "int64") -> Node:
+        """Counts with mean lam. Not differentiable."""
+        lam = expected(_real(lam), "not negative")
+        return T.cast(self._drawn(poisson_draw, _shape(size, lam), lam), dtype)
+
+    def multinomial(self, n: Any, pvals: Any, size: Size = None, *, dtype: Any = "int64") -> Node:
+        """Counts (..., k) of n draws from rows of probabilities (..., k), k known; size is the shape of the draws, without k.
+
+        The n draws are split between the halves of the classes, and again within each half. Not differentiable.
+        """
+        n, pvals = expected(n, "not negative"), _distribution(pvals)
+        k = pvals.dims[-1]
+        if not isinstance(k, int):
+            raise ShapeError(four_parts("multinomial over a known number of classes", f"{pvals._type}", show(user_line()),
+                                        "declare the size of the last axis"))
+        rows = _shape(size, n, pvals[..., 0])
+        return T.cast(self._split(T.broadcast_to(n, rows), T.broadcast_to(pvals, (*rows, k)), k), dtype)
 
     def integers(self, low: int, high: int | None = None, size: Size = (), *, dtype: Any = "int64") -> Node:
         """Integers in [low, high), or [0, low) when only one bound is given; at most 2**32 of them."""
@@ -112,8 +173,7 @@ class RandomStream:
 
     def categorical(self, probs: Any, size: Size = None, *, dtype: Any = "int64") -> Node:
         """A class per row of probabilities: probs (..., k) gives (...); size is the shape of the draws when it is larger."""
-        probs = T.as_tensor(probs)
-        _check_distribution(probs)
+        probs = _distribution(probs)
         shape = probs.dims[:-1] if size is None else as_shape(size)
         u = T.expand_dims(self._unit(shape, probs.dtype), -1)
         below = T.cumsum(stop_gradient(probs), axis=-1)[..., :-1]
@@ -142,6 +202,28 @@ class RandomStream:
         return places if isinstance(a, int) else T.as_tensor(a)[places]
 
     # ---- building blocks
+    def _drawn(self, row: Draw, shape: Any, *parameters: Any) -> Node:
+        """A draw of a row, by its number of the stream; parameters broadcast to the shape."""
+        return row(self.variable, *(T.broadcast_to(_real(p), shape) for p in parameters), draw=self._reserved(row.numbers))
+
+    def _log_gamma(self, shape: Any, size: Any) -> Node:
+        """The logarithm of standard gamma draws, float64: the draws of small shapes are too small for numbers."""
+        return self._drawn(log_gamma_draw, as_shape(size), expected(_real(shape), "positive"))
+
+    def _split(self, n: Node, pvals: Node, k: int) -> Node:
+        """Counts of k classes that add up to n (...): halved until the halves are single classes, a level at a time."""
+        levels = (k - 1).bit_length()
+        masses = [T.pad(pvals, [(0, 0)] * (pvals.ndim - 1) + [(0, 2**levels - k)])]
+        for _ in range(levels):
+            last = masses[-1]
+            masses.append(last[..., 0::2] + last[..., 1::2])
+        counts = T.expand_dims(n, -1)
+        for total, parts in zip(masses[:0:-1], masses[-2::-1]):
+            share = T.where(total > 0, T.minimum(parts[..., 0::2] / total, 1), 0.0)
+            left = self._drawn(binomial_draw, counts.dims, counts, share)
+            counts = T.stack([left, counts.astype("int64") - left], axis=-1).reshape((*n.dims, -1))
+        return counts[..., :k]
+
     def _unit(self, shape: Any, dtype: Any) -> Node:
         """Uniform in [0, 1)."""
         name = _dtype(dtype)
@@ -223,7 +305,7 @@ def _placed(z: Node, loc: Any, scale: Any, dtype: Any) -> Node:
         if isinstance(parameter, Node) and is_integer(parameter.dtype):
             raise DTypeError(four_parts("a float location or scale", f"{parameter._type}, made at {parameter.where}", show(user_line()),
                                         f"x.astype({as_float(parameter.dtype)!r})"))
-    moved = z if _is_number(scale, 1.0) else z * T.as_tensor(scale, z.dtype)
+    moved = z if _is_number(scale, 1.0) else z * expected(T.as_tensor(scale, z.dtype), "not negative")
     return moved if _is_number(loc, 0.0) else moved + T.as_tensor(loc, z.dtype)
 
 
@@ -233,19 +315,22 @@ def _is_number(value: Any, number: float) -> bool:
     return isinstance(value, (int, float)) and value == number
 
 
-def _check_probabilities(p: Node) -> None:
-    if p.op is CONSTANT and not (np.all(p.payload >= 0) and np.all(p.payload <= 1)):
-        raise SymgradError(four_parts("probabilities in [0, 1]", f"values from {p.payload.min()} to {p.payload.max()}", show(user_line()),
-                                      "T.sigmoid(x), or T.clip(p, 0, 1)"))
+def _real(x: Any) -> Node:
+    """x as a float variable; numbers keep all their digits."""
+    if not isinstance(x, Node):
+        return T.as_tensor(x, "float64")
+    return x if is_float(x.dtype) else x.astype("float64")
 
 
-def _check_distribution(probs: Node) -> None:
-    if not probs.ndim or not is_float(probs.dtype):
-        raise ShapeError(four_parts("rows of probabilities, (..., k)", f"{probs._type}", show(user_line()), "T.softmax(logits)"))
-    _check_probabilities(probs)
-    if probs.op is CONSTANT and not np.allclose(probs.payload.sum(-1), 1, atol=1e-4):
-        raise SymgradError(four_parts("probabilities that sum to 1", f"sums from {probs.payload.sum(-1).min()} to {probs.payload.sum(-1).max()}",
-                                      show(user_line()), "T.softmax(logits), or p / p.sum(-1, keepdims=True)"))
+def _rows(x: Any, what: str) -> Node:
+    x = T.as_tensor(x)
+    if not x.ndim or not is_float(x.dtype):
+        raise ShapeError(four_parts(f"rows of {what}, (..., k)", f"{x._type}", show(user_line()), "floats with at least one axis"))
+    return x
+
+
+def _distribution(probs: Any) -> Node:
+    return expected(expected(_rows(probs, "probabilities"), "probabilities"), "distribution")
 
 
 _straight_through = BlockFunction(lambda hard, soft: hard, vjp=_straight_through_rule, name="straight_through")

@@ -192,6 +192,10 @@ class Printer:
         return name
 
     def _fold_loops(self, ks: list[Poly], name: str, operation: str, body: E) -> None:
+        if not ks and operation == "first":
+            with self.nested(f"if isnan_{body.dtype}({name}):", guarded=True):
+                self.add(f"{name} = {self.text(body)}")
+            return
         if not ks:
             self.add(f"{name} = {self.accumulate_text(operation, name, self.text(body), body.dtype)}")
             return

@@ -204,6 +204,7 @@ IDENTITY: dict[str, Callable[[str], Any]] = {
     "minimum": lambda dtype: _highest(dtype),
     "logor": lambda dtype: False,
     "logand": lambda dtype: True,
+    "first": lambda dtype: np.nan,
 }
 
 
@@ -216,7 +217,10 @@ def _highest(dtype: str):
 
 
 def fold(operation: str, extents: Sequence[Any], body: Callable[..., E], name: str = "r") -> E:
-    """The operation over body(k0, k1, ...) for all 0 <= kj < extents[j]; its identity when an extent is 0."""
+    """The operation over body(k0, k1, ...) for all 0 <= kj < extents[j]; its identity when an extent is 0.
+
+    `first` is the first value that is not NaN; the body is not computed after it.
+    """
     ks = [poly.index(f"{name}{next(_serial)}", extent) for extent in extents]
     e = body(*ks)
     return _folded(operation, tuple(ks), e) if ks else e

@@ -6,6 +6,7 @@ gives four words of 32 bits. `symgrad.random` makes distributions of them.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -50,6 +51,25 @@ def philox_words(counter: tuple[E, ...], key: tuple[E, E]) -> tuple[E, ...]:
     return c0, c1, c2, c3
 
 
+def counter_at(i: tuple, shape: tuple, state: View, draw: Any) -> tuple:
+    """The counter and the key, in a kernel, of the element at index i; `draw` is a number of the stream, or an index."""
+    low = lambda e: ir.call("bitand", e, MASK)
+    high = lambda e: ir.call("shr", e, 32)
+    position = ir.cast(ir.index(flatten(i, shape)), "uint64")
+    seed, step = state[(0,)], state[(1,)]
+    counter = (low(position), ir.call("bitxor", high(position), high(step)), ir.cast(ir.index(draw), "uint64"), low(step))
+    return counter, (low(seed), high(seed))
+
+
+def counters(shape: tuple, state: np.ndarray, draw: int) -> tuple:
+    """The same of arrays, for all elements of the shape."""
+    u = np.uint64
+    position = np.arange(math.prod(shape), dtype=np.uint64).reshape(shape)
+    seed, step = (np.full(shape, s, np.uint64) for s in state)
+    low, high = (lambda a: a & u(MASK)), (lambda a: a >> u(32))
+    return (low(position), high(position) ^ high(step), np.full(shape, draw, np.uint64), low(step)), (low(seed), high(seed))
+
+
 class RandomBits(Row):
     """uint32 of the given shape from a state (seed, step), uint64 (2,). Attributes: draw, which draw of the stream; word, 0 to 3."""
 
@@ -63,21 +83,10 @@ class RandomBits(Row):
         return Type("uint32", shape)
 
     def at(self, i: tuple, state: View, *, draw: int, word: int, shape: tuple) -> E:
-        low = lambda e: ir.call("bitand", e, MASK)
-        high = lambda e: ir.call("shr", e, 32)
-        position = ir.cast(ir.index(flatten(i, shape)), "uint64")
-        seed, step = state[(0,)], state[(1,)]
-        counter = (low(position), ir.call("bitxor", high(position), high(step)), ir.literal(draw, "uint64"), low(step))
-        return ir.cast(philox_words(counter, (low(seed), high(seed)))[word], "uint32")
+        return ir.cast(philox_words(*counter_at(i, shape, state, draw))[word], "uint32")
 
     def numpy(self, state: np.ndarray, *, draw: int, word: int, shape: tuple) -> np.ndarray:
-        u = np.uint64
-        position = np.arange(int(np.prod(shape, dtype=np.int64)), dtype=np.uint64)
-        seed, step = (np.full(position.shape, s, np.uint64) for s in state)
-        low, high = (lambda a: a & u(MASK)), (lambda a: a >> u(32))
-        counter = (low(position), high(position) ^ high(step), np.full(position.shape, draw, np.uint64), low(step))
-        with np.errstate(over="ignore"):
-            return philox(counter, (low(seed), high(seed)))[word].astype(np.uint32).reshape(shape)
+        return philox(*counters(shape, state, draw))[word].astype(np.uint32)
 
     def vjp(self, g: Node, y: Node, state: Node, **attrs: Any) -> Any:
         return (STOP,)

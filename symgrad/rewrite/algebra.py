@@ -176,6 +176,7 @@ algebra = RuleBook("algebra", [
     (op("stop_gradient")(x),            x),
     (op("grad_clip")(x, ...),           x, examples({"attributes": {"low": -1.0, "high": 1.0}})),
     (op("grad_scale")(x, ...),          x, examples({"attributes": {"scale": -1.0}})),
+    (op("expected")(x, ...),            x, examples({"attributes": {"kind": "not negative"}})),
     (op("positive")(x),                 x),
 ])
 # fmt: on

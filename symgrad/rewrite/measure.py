@@ -28,6 +28,7 @@ WEIGHTS = {
     "stop_gradient": 1,
     "grad_clip": 1,
     "grad_scale": 1,
+    "expected": 1,
     "add": 2,
     "subtract": 2,
     "multiply": 2,

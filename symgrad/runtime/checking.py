@@ -13,6 +13,7 @@ from ..base.errors import BackendError, NanError, SymgradError, four_parts
 from ..base.origin import show, user_line
 from ..graph.inline import inline_blocks
 from ..graph.node import Node
+from ..ops.expected import expected
 
 
 def checked(check: str | None, executable: Any, inputs: Sequence[Node], outputs: Sequence[Node]) -> Any:
@@ -36,11 +37,19 @@ class _Check:
 
 
 class NanCheck(_Check):
-    """Raises at the first op that turns finite inputs into NaN or Inf."""
+    """Raises at the first op that turns finite inputs into NaN or Inf, or whose operand is not what a distribution expects."""
 
     def __call__(self, arrays: list[np.ndarray]) -> list[np.ndarray]:
-        self.reference(arrays, watch=_raise_on_nan)
+        self.reference(arrays, watch=_look_at)
         return self.executable(arrays)
+
+
+def _look_at(node: Node, value: Any) -> None:
+    _raise_on_nan(node, value)
+    refused = expected.refusal(value, **node.attrs) if node.op is expected else None
+    if refused is not None:
+        raise NanError(four_parts(refused[0], [refused[1], f"in {node.inputs[0]._type}, made at {node.inputs[0].where}"],
+                                  f"asked for at {node.where}", refused[2]))
 
 
 def _raise_on_nan(node: Node, value: Any) -> None:
