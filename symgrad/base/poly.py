@@ -380,22 +380,21 @@ def evaluate(value: Any, size_of: Callable[[Atom], int]) -> int:
 _REBUILD = {"floordiv": floordiv, "mod": mod, "max": maximum, "min": minimum}
 
 
-def text(value: Any, name: Callable[[Atom], str] | None = None) -> str:
-    """Python text of the value; `name` spells symbols, indices and values."""
+def text(value: Any, name: Callable[[Atom], str] | None = None, compound: Callable[[Atom], str | None] = lambda a: None) -> str:
+    """Python text of the value; `name` spells symbols, indices and values, `compound` the other atoms that it does not answer None for."""
     if not isinstance(value, Poly):
         return str(value)
     out = ""
     for mono, c in sorted(value.terms.items(), key=lambda t: (len(t[0]) == 0, t[1] < 0)):
-        factors = [_atom_text(a, name) for a in mono]
+        factors = [compound(a) or _atom_text(a, name, compound) for a in mono]
         body = "*".join(([] if abs(c) == 1 and factors else [str(abs(c))]) + factors)
         out += (" - " if c < 0 else " + ") + body if out else ("-" if c < 0 else "") + body
     return out
 
 
-def _atom_text(a: Atom, name: Any) -> str:
-    if a.kind == "floordiv" or a.kind == "mod":
-        sign = "//" if a.kind == "floordiv" else "%"
-        return f"(({text(a.args[0], name)}) {sign} ({text(a.args[1], name)}))"
-    if a.kind in ("max", "min"):
-        return f"{a.kind}({text(a.args[0], name)}, {text(a.args[1], name)})"
+def _atom_text(a: Atom, name: Any, compound: Any) -> str:
+    if a.kind in _REBUILD:
+        left, right = (text(x, name, compound) for x in a.args)
+        sign = {"floordiv": "//", "mod": "%"}.get(a.kind)
+        return f"(({left}) {sign} ({right}))" if sign else f"{a.kind}({left}, {right})"
     return name(a) if name else repr(a)

@@ -308,13 +308,13 @@ def _flags() -> compiler.Flags:
 
 # ---- text --------------------------------------------------------------------------------------------------
 
-def _names(code: CodeType) -> set[str]:
+def names(code: CodeType) -> set[str]:
     """Every name a piece of code and the functions in it look up."""
-    inner = (_names(c) for c in code.co_consts if isinstance(c, CodeType))
+    inner = (names(c) for c in code.co_consts if isinstance(c, CodeType))
     return set(code.co_names).union(*inner)
 
 
-def _literals(text: str) -> tuple[str, dict[str, Any]]:
+def literals(text: str) -> tuple[str, dict[str, Any]]:
     """The text with a name for each literal, and their values; Numba takes constants faster than calls."""
     values: dict[str, Any] = {}
 
@@ -337,16 +337,16 @@ def literal_value(dtype: str, written: str) -> Any:
 
 def _kernel_function(text: str) -> Callable:
     """The Python function that the text defines, with everything it names bound."""
-    text, namespace = _literals(text)
+    text, namespace = literals(text)
     code = compile(text, "<kernel>", "exec")
     factories = {name: getattr(micro, name) for name in micro.__all__}
     defined = {"args", ENTRY}
-    for name in _names(code):
+    for name in names(code):
         found = PYTHON_NAMES.get(name) or factories.get(name) or native(name)
         if found is not None:
             namespace[name] = found
     exec(code, namespace)
-    for name in _names(code) - defined:
+    for name in names(code) - defined:
         value = namespace.get(name)
         if value is None:
             known = [*PYTHON_NAMES, *factories, *scalars.names(), "size", "advance", "ptr_float32"]

@@ -64,7 +64,7 @@ class Value:
     # ---- building blocks -----------------------------------------------------------------------------------
 
     def new(self, llvm: ir.Value, dtype: str | None = None) -> Value:
-        return Value(self.builder, llvm, dtype or self.dtype)
+        return type(self)(self.builder, llvm, dtype or self.dtype)
 
     def lift(self, other: Value | int | float) -> Value:
         """`other` as a value of this dtype."""

@@ -1,0 +1,50 @@
+"""From a graph to a plan of CUDA kernels: the grouping of every backend, its nests and templates mapped to threads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from typing import Any
+
+from ...graph.node import Node
+from ...loops import ir
+from ...schedule.groups import Group, Grouping, group_nodes
+from ...schedule.lower import lower_group
+from ...schedule.plan import Plan, summary
+from ..generic import NoTemplates, computed_here, must_store
+from .launch import CudaKernel, Launch
+from .nests import print_nest
+from .printer import CudaPrinter
+
+
+def make_plan(inputs: Sequence[Node], outputs: Sequence[Node], templates: Any = NoTemplates()) -> Plan:
+    """Group, lower and print the graph. Outputs must be distinct nodes that are computed."""
+    grouping = group_nodes(outputs, templates.accepts, lambda node: must_store(node, templates))
+    plan = Plan(list(inputs), list(outputs))
+    for group in grouping.groups:
+        what = summary(computed_here(group, grouping))
+        for launch in launches(group, grouping, templates):
+            plan.kernels.append(launch.kernel(f"k{len(plan.kernels)}", what))
+        ir.forget()
+    return plan
+
+
+def launches(group: Group, grouping: Grouping, templates: Any) -> Iterator[Launch]:
+    """The kernels of a group. If it is needed under conditions only, the first thing they do is to look at those."""
+    starts: list[ExitStack] = []
+
+    def start() -> CudaPrinter:
+        printer = CudaPrinter()
+        stack = ExitStack()
+        for test, side in group.guard:
+            stack.enter_context(printer.nested(f"if {'' if side else 'not '}truth({printer.pointer(test)}[0]):"))
+        starts.append(stack)
+        return printer
+
+    printed = templates.print(group, grouping, start) if group.template is not None else print_nest(lower_group(group, grouping), start)
+    for launch in printed:
+        starts.pop().close()
+        yield launch
+
+
+__all__ = ["CudaKernel", "make_plan"]
