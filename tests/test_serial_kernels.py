@@ -46,6 +46,7 @@ def run(inputs, outputs, arrays):
     memory = {x: np.ascontiguousarray(a) for x, a in zip(inputs, arrays)}
 
     def buffer(node):
+        node = plan.memory_of(node)
         if node not in memory:
             constant = node.payload is not None
             shape = [poly.evaluate(d, sizes.__getitem__) for d in node.dims]

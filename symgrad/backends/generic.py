@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from ..base.config import config
@@ -13,6 +14,7 @@ from ..graph.scan import is_scan
 from ..graph.walk import order
 from ..loops import ir
 from ..schedule.groups import Group, Grouping, group_nodes, is_streaming, is_trivial_reshape
+from ..schedule.in_place import write_in_place
 from ..schedule.loops import operands, plan_loop
 from ..schedule.lower import coalesce, lower_group, show
 from ..schedule.plan import Kernel, Loop, Plan, Scratch, summary
@@ -33,13 +35,21 @@ class NoTemplates:
         raise NotImplementedError
 
 
-def make_plan(inputs: Sequence[Node], outputs: Sequence[Node], templates: Any, prefix: str = "") -> Plan:
-    """Group, lower and print the graph. Outputs must be distinct nodes that are computed (see `distinct_outputs`)."""
+def make_plan(inputs: Sequence[Node], outputs: Sequence[Node], templates: Any, prefix: str = "",
+              updates: Mapping[Node, Node] = MappingProxyType({})) -> Plan:
+    """Group, lower and print the graph. Outputs must be distinct nodes that are computed (see `distinct_outputs`).
+
+    updates: outputs that may be written over the shared variable whose next value they are.
+    """
     grouping = group_nodes(outputs, templates.accepts, lambda node: must_store(node, templates))
     plan = Plan(list(inputs), list(outputs))
     for k, group in enumerate(grouping.groups):
         plan.kernels.append(make_item(f"{prefix}k{k}", group, grouping, templates))
         ir.forget()
+    write_in_place(plan, updates)
+    for item in plan.kernels:
+        if isinstance(item, Kernel):
+            item.text = item.text_for(plan.taken)
     return plan
 
 
@@ -64,21 +74,21 @@ def must_store(node: Node, templates: Any) -> list[Node]:
 
 
 def make_kernel(name: str, group: Group, grouping: Grouping, templates: Any) -> Kernel:
-    printer = Printer()
+    printer, header = Printer(), ()
     if group.template is not None:
         header, scratch = templates.print(group, grouping, printer)
         for item in scratch:
             printer.arguments.append(("scratch", item))
-        text = printer.kernel(header)
     else:
         parts = map(coalesce, split(lower_group(group, grouping)))
         for nest in (piece for whole in parts for piece in tile(whole)):
             if config.debug >= 5:
                 print(f"[symgrad] {name}\n{show(nest)}", file=sys.stderr)
             print_nest(printer, nest)
-        text = printer.kernel()
-    return Kernel(name, text, printer.arguments, list(group.stored), summary(computed_here(group, grouping)),
-                  templates.flops(group.template) if group.template is not None else 0, group.guard)
+    nodes = computed_here(group, grouping)
+    flops = templates.flops(group.template) if group.template is not None else 0
+    return Kernel(name, "", printer.arguments, list(group.stored), summary(nodes), flops, group.guard, printer.accesses, nodes,
+                  lambda taken: printer.kernel(header, taken))
 
 
 def computed_here(group: Group, grouping: Grouping) -> list[Node]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Any
@@ -19,12 +20,13 @@ def print_nest(printer: Printer, nest: Nest) -> None:
         if needs_memory(e, nest.loops, depth):
             _initialise(printer, e, nest.loops)
     _loops(printer, nest, plan, {})
-    for e in nest.effects:
-        if isinstance(e, Finish) and _finish_depth(e, nest.loops) is None:
-            with ExitStack() as stack:
-                for a, extent in nest.loops:
-                    if a not in e.reduced:
-                        stack.enter_context(printer.loop(a, extent))
+    last = [e for e in nest.effects if isinstance(e, Finish) and _finish_depth(e, nest.loops) is None]
+    for reduced, together in itertools.groupby(last, key=lambda e: e.reduced):
+        with ExitStack() as stack:
+            for a, extent in nest.loops:
+                if a not in reduced:
+                    stack.enter_context(printer.loop(a, extent))
+            for e in together:
                 _store(printer, e)
 
 
@@ -35,8 +37,7 @@ def _finish_depth(e: Finish, loops: Sequence[tuple[Atom, Any]]) -> int | None:
 
 
 def _store(printer: Printer, e: Store | Finish) -> None:
-    value = printer.text(e.value)
-    printer.add(f"{printer.pointer(e.node)}[{printer.poly_text(e.at)}] = {value}")
+    printer.store(e.node, e.at, printer.text(e.value))
 
 
 def first_inner_reduced(e: Accumulate | Finish, loops: Sequence[tuple[Atom, Any]]) -> int:

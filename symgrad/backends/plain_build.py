@@ -62,6 +62,9 @@ def run_plan(plan: Plan, memory: dict[Any, np.ndarray], size_of: Any, rows: list
         if not all(bool(memory[test][0]) == side for test, side in item.guard):
             continue
         start = time.perf_counter()
+        for node in item.stored:
+            if node in plan.taken:
+                memory[node] = argument("buffer", plan.taken[node], memory, size_of)
         if isinstance(item, Loop):
             run_loop(item, memory, size_of)
         else:

@@ -6,15 +6,17 @@ behind the condition. Names are handed out in order of appearance, so equal kern
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 from ..base import poly
 from ..base.poly import Atom, Poly
 from ..loops import ir
 from ..loops.ir import E
+from ..schedule.plan import Access
 
 CHUNK = 2048            # long float sums add chunks of this many elements: the error grows with the root of their number
 OPERATORS = {"add": "+", "sub": "-", "mul": "*"}
@@ -52,13 +54,27 @@ class Printer:
     def __init__(self) -> None:
         self.arguments: list[tuple[str, Any]] = []          # ("buffer", node) or ("size", atom), by slot
         self.slots: dict[Any, int] = {}
+        self.accesses: list[Access] = []                    # in printed order
         self.index_names: dict[Atom, str] = {}
         self.temporaries = 0
         self.scope = Scope(None, frozenset())
 
     # ---- names
     def pointer(self, buffer: Any) -> str:
+        """The name of a buffer, for text that reads and writes it in its own way."""
+        self.accesses.append(Access("any", buffer))
         return f"p{self._slot('buffer', buffer)}"
+
+    def store(self, buffer: Any, at: Any, value: str) -> None:
+        """Prints a store of one element that is written once."""
+        place = f"p{self._slot('buffer', buffer)}[{self.poly_text(at)}]"
+        self.accesses.append(Access("store", buffer, at))
+        self.add(f"{place} = {value}")
+
+    def _load(self, buffer: Any, at: Any) -> str:
+        place = f"p{self._slot('buffer', buffer)}[{self.poly_text(at)}]"
+        self.accesses.append(Access("load", buffer, at))
+        return place
 
     def size(self, a: Atom) -> str:
         return f"n{self._slot('size', a)}"
@@ -163,7 +179,7 @@ class Printer:
 
     def _expression(self, e: E) -> str:
         if e.kind == "load":
-            return f"{self.pointer(e.args[0])}[{self.poly_text(e.args[1])}]"
+            return self._load(e.args[0], e.args[1])
         if e.kind == "index":
             return self.poly_text(e.args[0])
         return self.call_text(e.args[0], [self.text(a) for a in e.args[1:]], e.args[1].dtype if e.args[0] != "where" else e.dtype)
@@ -209,12 +225,15 @@ class Printer:
         return f"acc_{operation}_{dtype}({name}, {value})"
 
     # ---- kernels
-    def kernel(self, header: Sequence[str] = ()) -> str:
-        """The text of the whole kernel: header, bindings of the arguments, lines."""
+    def kernel(self, header: Sequence[str] = (), taken: Mapping[Any, Any] = MappingProxyType({})) -> str:
+        """The text of the whole kernel: header, bindings of the arguments, lines.
+
+        taken: buffers that lie in the memory of another. The two get one slot, as compilers take different slots for different memory.
+        """
         binding = []
         for slot, (kind, what) in enumerate(self.arguments):
             if kind == "buffer":
-                binding.append(f"    p{slot} = ptr_{what.dtype}(args, {slot})")
+                binding.append(f"    p{slot} = ptr_{what.dtype}(args, {self.slots.get(taken.get(what), slot)})")
             elif kind == "scratch":
                 binding.append(f"    {what.name} = ptr_{what.dtype}(args, {slot})")
             else:

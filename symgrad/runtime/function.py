@@ -70,10 +70,13 @@ class Function:
         everything = inline_blocks([*outputs, *new_values])
         self._index_checks = bounds.out_of_range(everything)
         computed = [*everything, *(condition for _, condition in self._index_checks)]
-        self.executable = checking.checked(check, compile_graph(inputs, computed, backend), inputs, computed)
+        self._open_updates = not all(n._type.is_static for n in new_values)
+        # what may be refused after it was computed, or is computed a second time to compare, must leave the old values
+        keep_old = self._index_checks or self._open_updates or check
+        in_place = {} if keep_old else {len(outputs) + k: target for k, target in enumerate(targets)}
+        self.executable = checking.checked(check, compile_graph(inputs, computed, backend, in_place), inputs, computed)
         self._assumptions: list[Any] = [*assumptions.collect(everything), *assumptions.positions(everything)]
         self._sizes_meet = bool(self._assumptions) or assumptions.sizes_meet(inputs)
-        self._open_updates = not all(n._type.is_static for n in new_values)
         self._native = getattr(self.executable, "fast", None) if not self._sizes_meet else None
         # a function with updates reads and writes parameters: one call at a time
         self._fast = self._native if not targets else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from ..base.config import config
 from ..graph import spec
 from ..graph.inline import inline_blocks
 from ..graph.node import Node
+from ..graph.shared import Shared
 from ..graph.show import graph_text
 from ..graph.walk import order
 from ..rewrite.books import simplify, simplify_unsafely
@@ -23,8 +24,11 @@ Pass = Callable[[Sequence[Node]], list[Node]]
 _compiles = itertools.count()
 
 
-def compile_graph(inputs: Sequence[Node], outputs: Sequence[Node], backend: str) -> Any:
-    """An executable for the outputs on a backend."""
+def compile_graph(inputs: Sequence[Node], outputs: Sequence[Node], backend: str, updates: Mapping[int, Shared] | None = None) -> Any:
+    """An executable for the outputs on a backend.
+
+    updates: the shared variables that outputs, by position, are the next values of; a backend may write those over the old ones.
+    """
     compiler = registry.find(backend)
     stages = Stages()
     stages.keep("written", outputs)
@@ -32,7 +36,8 @@ def compile_graph(inputs: Sequence[Node], outputs: Sequence[Node], backend: str)
     # the reference runs what the user wrote, op by op: it is what rewritten graphs are compared with
     for transform in passes() if backend != "reference" else ():
         outputs = step(transform, outputs, stages)
-    executable = compiler.build(list(inputs), outputs)
+    in_place = getattr(compiler, "build_in_place", None)
+    executable = in_place(list(inputs), outputs, updates) if in_place and updates else compiler.build(list(inputs), outputs)
     stages.keep_kernels(executable)
     return executable
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,9 +25,18 @@ class Scratch:
         return itemsize(self.dtype) * poly.evaluate(self.elements, size_of)
 
 
+@dataclass(frozen=True)
+class Access:
+    """What the text of a kernel does to a buffer: "load" or "store" of the element `at`, or "any", which says nothing."""
+
+    kind: str
+    buffer: Node
+    at: Any = None
+
+
 @dataclass
 class Kernel:
-    """One kernel of a plan: its text, its arguments by slot, what it computes."""
+    """One kernel of a plan: its text, its arguments by slot, what it computes. `accesses`: in the order in which they are made."""
 
     name: str
     text: str
@@ -36,6 +45,9 @@ class Kernel:
     what: str
     flops: Any = 0
     guard: tuple[tuple[Node, bool], ...] = ()   # conditions, outermost first, under which it runs
+    accesses: Sequence[Access] = ()
+    nodes: Sequence[Node] = ()              # whose values it computes
+    text_for: Callable[[Mapping[Node, Node]], str] = lambda taken: ""       # the text, when it is known what lies in whose memory
 
     @property
     def buffers(self) -> list[Node]:
@@ -91,6 +103,8 @@ class Loop:
     stop: Scratch | None = None             # holds whether the last step was the last
     steps: Node | None = None               # receives the number of steps taken
     guard: tuple[tuple[Node, bool], ...] = ()
+    accesses: Sequence[Access] = ()
+    nodes: Sequence[Node] = ()
 
     @property
     def what(self) -> str:
@@ -126,11 +140,16 @@ class Loop:
 
 @dataclass
 class Plan:
-    """Kernels and loops in running order, each with the conditions under which it runs."""
+    """Kernels and loops in running order, each with the conditions under which it runs.
+
+    taken: stored values that lie in the memory of another buffer, over which they are written: a value that nobody needs any
+    more, or the shared variable they replace.
+    """
 
     inputs: list[Node]
     outputs: list[Node]
     kernels: list[Any] = field(default_factory=list)
+    taken: dict[Node, Node] = field(default_factory=dict)
 
     def flat(self) -> list[Kernel]:
         """All kernels, those inside loops included."""
@@ -153,27 +172,44 @@ class Plan:
 
     @property
     def shared(self) -> list[Node]:
-        return self.leaves(SHARED)
+        """Shared variables that are read or written."""
+        return list({**dict.fromkeys(self.leaves(SHARED)), **dict.fromkeys(b for b in self.taken.values() if b.op is SHARED)})
 
     @property
     def used_inputs(self) -> list[Node]:
         return self.leaves(INPUT)
 
-    def arena(self, size_of: Any) -> tuple[dict[Any, int], int]:
-        """Byte offsets of temporaries and scratch, and the bytes in all, for sizes as `size_of(atom)` gives them."""
-        first: dict[Any, int] = {}
-        last: dict[Any, int] = {}
-        mine = set(self.temporaries())
+    def memory_of(self, buffer: Any) -> Any:
+        """The buffer whose memory a buffer lies in: its own, or of the first of those it was written over."""
+        while buffer in self.taken:
+            buffer = self.taken[buffer]
+        return buffer
+
+    def last_uses(self) -> dict[Any, int]:
+        """The last kernel that needs each buffer. Conditions are kept for after the call: they tell which kernels ran."""
+        last = {b: k for k, kernel in enumerate(self.kernels) for b in kernel.buffers}
+        last.update((test, len(self.kernels)) for kernel in self.kernels for test, _ in kernel.guard)
+        return last
+
+    def lifetimes(self, size_of: Any) -> list[Lifetime]:
+        """When each piece of memory is needed, for temporaries and scratch; for sizes as `size_of(atom)` gives them."""
+        mine, last = set(self.temporaries()), self.last_uses()
+        alive: dict[Any, Lifetime] = {}
         for k, kernel in enumerate(self.kernels):
             for kind, what in kernel.arguments:
-                if kind == "scratch" or (kind == "buffer" and what in mine):
-                    first.setdefault((k, what) if kind == "scratch" else what, k)
-                    last[(k, what) if kind == "scratch" else what] = k
-        lifetimes = []
-        for b in first:
-            nbytes = b[1].nbytes(size_of) if isinstance(b, tuple) else poly.evaluate(b._type.nbytes, size_of)
-            lifetimes.append(Lifetime(b, nbytes, first[b], last[b]))
-        return place(lifetimes)
+                if kind == "scratch":
+                    alive[k, what] = Lifetime((k, what), what.nbytes(size_of), k, k)
+                elif kind == "buffer" and what in mine:
+                    memory = self.memory_of(what)
+                    first = alive[memory].first if memory in alive else k
+                    alive[memory] = Lifetime(memory, poly.evaluate(what._type.nbytes, size_of), first, last[what])
+        return list(alive.values())
+
+    def arena(self, size_of: Any) -> tuple[dict[Any, int], int]:
+        """Byte offsets of temporaries and scratch, and the bytes in all, for sizes as `size_of(atom)` gives them."""
+        offsets, nbytes = place(self.lifetimes(size_of))
+        offsets.update((b, offsets[memory]) for b in self.taken if (memory := self.memory_of(b)) in offsets)
+        return offsets, nbytes
 
 
 def sum_of(terms: Any) -> Any:

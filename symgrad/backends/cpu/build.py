@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -14,6 +16,7 @@ from ...base.config import config
 from ...base.dtypes import itemsize
 from ...base.errors import BackendError, ShapeError, four_parts
 from ...graph.node import Node, make, new_input
+from ...graph.shared import Shared
 from ...graph.types import Type
 from ...graph.walk import order, substitute
 from ...ops.row import ROWS
@@ -39,19 +42,24 @@ def build(inputs: Sequence[Node], outputs: Sequence[Node]) -> Executable:
     return Executable(list(inputs), list(outputs))
 
 
+def build_in_place(inputs: Sequence[Node], outputs: Sequence[Node], updates: Mapping[int, Shared]) -> Executable:
+    """An executable that may write outputs, by position, over the shared variables whose next values they are."""
+    return Executable(list(inputs), list(outputs), updates)
+
+
 class Executable:
     """A graph compiled for the CPU: one program when all sizes are known, else one per size signature and one for any."""
 
     backend = "cpu"
 
-    def __init__(self, inputs: list[Node], outputs: list[Node]):
-        self.inputs, self.outputs = inputs, outputs
+    def __init__(self, inputs: list[Node], outputs: list[Node], updates: Mapping[int, Shared] = MappingProxyType({})):
+        self.inputs, self.outputs, self.updates = inputs, outputs, updates
         self.is_static = all(x._type.is_static for x in inputs) and all(n._type.is_static for n in order(outputs))
         self.programs: dict[Any, Program] = {}
         self.generic: Program | None = None
         self.fast: Callable[[tuple], list[np.ndarray] | None] | None = None
         if self.is_static:
-            program = self.programs[()] = Program(inputs, outputs)
+            program = self.programs[()] = Program(inputs, outputs, updates)
             self.fast = program.bound({}).fast
 
     def __call__(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
@@ -68,19 +76,19 @@ class Executable:
             return program.bound({})
         if program is None:
             if self.generic is None:
-                self.generic = Program(self.inputs, self.outputs)
+                self.generic = Program(self.inputs, self.outputs, self.updates)
             program = self.generic
         return program.bound(program.sizes(arrays))
 
     def _specialised(self, arrays: Sequence[np.ndarray]) -> Program:
         """The program for the sizes of these arguments alone."""
         static = {x: new_input(Type(x.dtype, a.shape), x.name) for x, a in zip(self.inputs, arrays)}
-        return Program(list(static.values()), simplify(substitute(self.outputs, static)))
+        return Program(list(static.values()), simplify(substitute(self.outputs, static)), self.updates)
 
     def latest(self) -> Program:
         known = [*self.programs.values(), *([self.generic] if self.generic else [])]
         if not known:
-            self.generic = Program(self.inputs, self.outputs)
+            self.generic = Program(self.inputs, self.outputs, self.updates)
             known = [self.generic]
         return known[-1]
 
@@ -105,20 +113,36 @@ def recycled(pool: list[np.ndarray], shape: tuple[int, ...], dtype: np.dtype) ->
     return array
 
 
+def own_memory(shared: Shared) -> None:
+    """Give a shared variable a copy of its value when somebody else may look at the array: it is about to be written over."""
+    if shared.payload.base is not None or sys.getrefcount(shared.payload) > ALONE:
+        shared.payload = shared.payload.copy()
+
+
+_example = Shared(np.empty(0))
+ALONE = sys.getrefcount(_example.payload)                       # references to a value that only its variable holds
+
+
 class Program:
     """The kernels of one graph, compiled."""
 
-    def __init__(self, inputs: list[Node], outputs: list[Node]):
+    def __init__(self, inputs: list[Node], outputs: list[Node], updates: Mapping[int, Shared] = MappingProxyType({})):
         self.inputs = inputs
         computed, self.places = distinct_outputs(outputs, lambda y: make(ROWS["positive"], [y]))
         start = time.perf_counter()
-        self.plan: Plan = make_plan(inputs, computed, Templates())
+        self.plan: Plan = make_plan(inputs, computed, Templates(), updates=self._replaced(computed, updates))
         self.compiled = toolchain.compile_texts([(k.text, k.name) for k in self.plan.flat()])
         self.seconds = time.perf_counter() - start
         self.is_static = all(n._type.is_static for n in [*inputs, *order(computed)])
         self.deciding = self._size_deciders(computed)
         self.bindings: dict[Any, Bound] = {}
         _report(self)
+
+    def _replaced(self, computed: list[Node], updates: Mapping[int, Shared]) -> dict[Node, Node]:
+        """What is computed for an update and for nothing else -> the shared variable it replaces."""
+        uses = Counter(place.k for place in self.places)
+        return {computed[self.places[k].k]: shared for k, shared in updates.items()
+                if uses[self.places[k].k] == 1 and self.places[k].dims == shared.dims}
 
     def _size_deciders(self, outputs: list[Node]) -> list[Node]:
         """Variables whose values decide sizes; they are computed on the host first."""
@@ -171,14 +195,17 @@ class Bound:
         self.program, self.sizes = program, sizes
         plan = program.plan
         offsets, self.arena_bytes = plan.arena(self.size_of)
-        self.output_types = [(self.shape(y), np.dtype(y.dtype)) for y in plan.outputs]
+        self.made = [y for y in plan.outputs if y not in plan.taken]        # results in arrays of their own
+        self.output_types = [(self.shape(y), np.dtype(y.dtype)) for y in self.made]
         self._refuse_oversized(plan)
         self.arena = np.empty(self.arena_bytes + 64, np.uint8)
         base = -(-self.arena.ctypes.data // 64) * 64
-        self.shared = plan.shared
+        self.shared: list[Any] = plan.shared
+        position = {s: k for k, s in enumerate(self.shared)}
+        self.overwritten = {y: position[plan.taken[y]] for y in plan.outputs if y in plan.taken}
         self.frame = Frame(plan, iter(program.compiled), self.size_of, offsets, base)
         self.code = driver.assemble(self.frame.code())
-        arguments = [*program.inputs, *self.shared, *plan.outputs]
+        arguments = [*program.inputs, *self.shared, *self.made]
         self.entry = driver.Entry([driver.Binding(x.dtype, self.shape(x), tuple(self.frame.open.get(x, ()))) for x in arguments], self.code)
         self.call = self.entry.call
         self.pools: list[list[np.ndarray] | None] = [
@@ -213,12 +240,25 @@ class Bound:
         return [np.empty(shape, dtype) if pool is None else recycled(pool, shape, dtype)
                 for (shape, dtype), pool in zip(self.output_types, self.pools)]
 
+    def parameters(self) -> list[np.ndarray]:
+        """The values of the shared variables; those that will be written over are first made nobody else's."""
+        for k in self.overwritten.values():
+            own_memory(self.shared[k])
+        return [s.payload for s in self.shared]
+
+    def results(self, outs: list[np.ndarray], parameters: list[np.ndarray]) -> list[np.ndarray]:
+        """The outputs of the program after a call, as they were asked: reshaped, and copied where two outputs are one value."""
+        if self.overwritten:
+            own = iter(outs)
+            outs = [parameters[self.overwritten[y]] if y in self.overwritten else next(own) for y in self.program.plan.outputs]
+        return outs if self.direct else self.arranged(outs)
+
     def fast(self, args: tuple) -> list[np.ndarray] | None:
         """The outputs, or None when an argument is not ready to use as it is."""
-        outs = self.outputs()
-        if self.call(*args, *[s.payload for s in self.shared], *outs):
+        outs, parameters = self.outputs(), self.parameters()
+        if self.call(*args, *parameters, *outs):
             return None
-        return outs if self.direct else self.arranged(outs)
+        return self.results(outs, parameters)
 
     def arranged(self, outs: list[np.ndarray]) -> list[np.ndarray]:
         """The results as the outputs were asked: reshaped, and copied where two outputs are one value."""
@@ -226,20 +266,22 @@ class Bound:
 
     def __call__(self, args: tuple) -> list[np.ndarray]:
         while True:
-            outs = self.outputs()
-            code = self.call(*args, *[s.payload for s in self.shared], *outs)
+            outs, parameters = self.outputs(), self.parameters()
+            code = self.call(*args, *parameters, *outs)
             if code == 0:
                 if config.debug >= 2:
                     print(self.profile(args, budget=0.0), file=sys.stderr)
-                return outs if self.direct else self.arranged(outs)
+                return self.results(outs, parameters)
             if code != driver.BUSY:
                 raise BackendError(f"argument {code - 1} was refused by the native entry after it was checked")
             time.sleep(1e-5)
 
     def profile(self, args: tuple, budget: float = 0.5) -> Profile:
         """Time every kernel by itself, on the buffers of a real call."""
-        outs = self.outputs()
-        self.call(*args, *[s.payload for s in self.shared], *outs)
+        outs, parameters = self.outputs(), [s.payload for s in self.shared]
+        for k in self.overwritten.values():
+            parameters[k] = parameters[k].copy()                # looking changes nothing
+        self.call(*args, *parameters, *outs)
         rows = []
         for kernel, (guard, items) in zip(self.program.plan.kernels, self.frame.items):
             if not self.frame.ran(guard):

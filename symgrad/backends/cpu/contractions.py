@@ -19,7 +19,7 @@ from ...graph.types import is_one
 from ...loops import ir
 from ...schedule.groups import Group, Grouping
 from ...schedule.lower import Values, atom_of, flat_index
-from ...schedule.plan import Scratch
+from ...schedule.plan import Access, Scratch
 from ...schedule.views import Strided, contiguous, strided
 from .. import serial
 from ..text import Printer, Scope
@@ -67,6 +67,7 @@ class Epilogue:
 
     def __init__(self, group: Group, grouping: Grouping, printer: Printer):
         self.group, self.grouping, self.printer = group, grouping, printer
+        self.accesses: set[tuple[Access, ...]] = set()
         # how the template's indices become those of the node, when they are not the same
         self.extents: tuple = group.template.dims if group.template is not None else ()
         self.unfold: Callable[[Sequence[Any]], Sequence[Any]] = lambda idx: idx
@@ -82,10 +83,14 @@ class Epilogue:
         idx = tuple(self.unfold(names))
         values = Values(self.group, self.grouping, {node: ir.given(value, node.dtype, scope.bound)})
         outer, printer.scope = printer.scope, scope
+        before = len(printer.accesses)
         for out in self.group.stored:
-            text = printer.text(values.value(out, idx))
-            printer.add(f"{printer.pointer(out)}[{printer.poly_text(flat_index(idx, out.dims))}] = {text}")
+            printer.store(out, flat_index(idx, out.dims), printer.text(values.value(out, idx)))
         printer.scope = outer
+        own = tuple(printer.accesses[before:])
+        if own in self.accesses:            # printed again for another part of the result: nothing that was not said
+            del printer.accesses[before:]
+        self.accesses.add(own)
         return scope.lines
 
 

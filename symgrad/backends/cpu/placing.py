@@ -27,7 +27,7 @@ class Frame:
     """A plan with its sizes known, laid out from `base` on."""
 
     def __init__(self, plan: Plan, compiled: Iterator[Any], size_of: Callable[[poly.Atom], int], offsets: dict[Any, int], base: int):
-        self.size_of, self.offsets, self.base = size_of, offsets, base
+        self.plan, self.size_of, self.offsets, self.base = plan, size_of, offsets, base
         self.open: dict[Node, list[int]] = {}               # buffer -> the places that want its address
         self.kept: list[Any] = []                           # memory that the driver reads
         self.tests = {test: base + offsets[test] for item in plan.kernels for test, _ in item.guard}
@@ -69,7 +69,7 @@ class Frame:
         """Write the address of `what` to `place`, now or when it is known."""
         address = self.address(k, what)
         if address is None:
-            self.open.setdefault(what, []).append(place)
+            self.open.setdefault(self.plan.memory_of(what), []).append(place)
         else:
             write(place, address)
 
