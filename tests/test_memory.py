@@ -221,3 +221,18 @@ def test_conditions_are_kept_until_the_end():
     pieces = {p.buffer: p for p in plan.lifetimes(lambda atom: 1)}
     tests = {plan.memory_of(t) for kernel in plan.kernels for t, _ in kernel.guard}
     assert tests and all(pieces[t].last >= len(plan.kernels) for t in tests)
+
+
+def test_a_recurrent_network_trains_in_place(rng):
+    """Loops hold memory of their own inside a plan, and rows of what lies outside."""
+    xs, wx, wh, b = T.tensor("xs", (7, 3, 5)), shared(rng, 5, 16), shared(rng, 4, 16), shared(rng, 16)
+
+    def step(x, h, c, wx, wh, b):
+        i, f, g, o = T.split(x @ wx + h @ wh + b, 4, axis=1)
+        c = T.sigmoid(f) * c + T.sigmoid(i) * T.tanh(g)
+        return T.sigmoid(o) * T.tanh(c), c
+    start = T.zeros((3, 4))
+    hs, _ = sg.scan(step, sequences=[xs], outputs_info=[start, start], non_sequences=[wx, wh, b])
+    cost = T.mean(hs[-1] ** 2)
+    f = agree([wx, wh, b], sg.optim.sgd(cost, [wx, wh, b], lr=0.1), [xs], [rng.normal(size=(7, 3, 5)).astype("f")], [cost])
+    assert {plan_of(f).taken[y] for y in plan_of(f).outputs if y in plan_of(f).taken} == {wx, wh, b}
