@@ -18,6 +18,7 @@ from ..graph.shared import Shared
 from ..graph.show import graph_text
 from ..graph.walk import order
 from ..rewrite.books import simplify, simplify_unsafely
+from ..rewrite.loops import smaller_loops
 from ..rewrite.masks import masks_of_results
 
 Pass = Callable[[Sequence[Node]], list[Node]]
@@ -44,7 +45,12 @@ def compile_graph(inputs: Sequence[Node], outputs: Sequence[Node], backend: str,
 
 def passes(unsafe: bool = False) -> list[Pass]:
     """The rewrites in the order they run; `unsafe` allows laws that hold for real numbers only."""
-    return [simplify_unsafely if unsafe else simplify, masks_of_results]
+    simplest = simplify_unsafely if unsafe else simplify
+
+    def loops(outputs: Sequence[Node]) -> list[Node]:
+        return smaller_loops(outputs, simplest)
+
+    return [loops, simplest, masks_of_results]
 
 
 def step(transform: Pass, outputs: Sequence[Node], stages: Stages | None = None) -> list[Node]:
