@@ -17,6 +17,8 @@ from ..graph.walk import order
 from ..ops.branch import guards
 from .profile import Profile, Row
 
+Watch = Callable[[Node, Any], None]
+
 
 def sizes_from(inputs: Sequence[Node], arrays: Sequence[Any]) -> dict[poly.Atom, int]:
     """The sizes that the arguments of a call decide; they have been checked before."""
@@ -53,7 +55,7 @@ class Reference:
         keep = {*self.outputs}
         self.free_after = [[x for x in set(n.deps) if last[x] == k and x not in keep] for k, n in enumerate(self.nodes)]
 
-    def __call__(self, arrays: Sequence[np.ndarray], watch: Callable[[Node, np.ndarray], None] | None = None,
+    def __call__(self, arrays: Sequence[np.ndarray], watch: Watch | None = None,
                  given: Mapping[poly.Atom, int] | None = None) -> list[np.ndarray]:
         """The outputs for these arguments; `given`: sizes that the arguments do not tell."""
         values: dict[Node, Any] = dict(zip(self.inputs, arrays))
@@ -65,7 +67,7 @@ class Reference:
         for node, dead in zip(self.nodes, self.free_after):
             if node in values or not all(bool(values[test]) == side for test, side in self.guards.get(node, ())):
                 continue
-            values[node] = value_of(node, values, size_of)
+            values[node] = value_of(node, values, size_of, watch)
             if watch is not None and node.op not in (CONSTANT, SHARED):
                 watch(node, values[node])
             for x in dead:
@@ -111,13 +113,13 @@ def owned(results: Sequence[np.ndarray], borrowed: Sequence[bool]) -> list[np.nd
     return mine
 
 
-def value_of(node: Node, values: Mapping[Node, Any], size_of: Callable[[poly.Atom], int]) -> Any:
+def value_of(node: Node, values: Mapping[Node, Any], size_of: Callable[[poly.Atom], int], watch: Watch | None = None) -> Any:
     if node.op is CONSTANT or node.op is SHARED:
         return node.payload
     if node.op is ITEM:
         return values[node.inputs[0]][node.attrs["k"]]
     if is_scan(node):
-        return run_loop(node, [values[x] for x in node.inputs], size_of)
+        return run_loop(node, [values[x] for x in node.inputs], size_of, watch)
     if not hasattr(node.op, "numpy"):
         raise BackendError(four_parts(f"the reference backend runs {node.op.name}", "the op has no NumPy spelling", node.where))
     try:
@@ -131,8 +133,8 @@ def value_of(node: Node, values: Mapping[Node, Any], size_of: Callable[[poly.Ato
     return np.asarray(result, dtype=node.dtype) if hasattr(node._type, "dtype") else result
 
 
-def run_loop(node: Node, arrays: Sequence[np.ndarray], size_of: Callable[[poly.Atom], int]) -> list[np.ndarray]:
-    """The results of a loop, its body run op by op at every step."""
+def run_loop(node: Node, arrays: Sequence[np.ndarray], size_of: Callable[[poly.Atom], int], watch: Watch | None = None) -> list[np.ndarray]:
+    """The results of a loop, its body run op by op at every step; `watch` sees the results of every step."""
     body, n = node.op.body, poly.evaluate(node.attrs["n"], size_of)
     given = {a: poly.evaluate(size, size_of) for a, size in node.op.given(node.attrs["sizes"]).items()}
     first, states = len(body.elements), len(body.states)
@@ -146,7 +148,7 @@ def run_loop(node: Node, arrays: Sequence[np.ndarray], size_of: Callable[[poly.A
     t = 0
     while t < n:
         reads = [rows[j][t + s.depth + tap] for j, s in enumerate(body.states) for tap in s.taps]
-        results = step([np.array(t), *(x[t] for x in sequences), *reads, *constants], given=given)
+        results = step([np.array(t), *(x[t] for x in sequences), *reads, *constants], watch, given)
         for kept, value in zip([*rows, *outs], results):
             kept.append(value)
         t += 1

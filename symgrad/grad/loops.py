@@ -50,6 +50,7 @@ class _StepBack:
 
     def __init__(self, node: Node, gs: Sequence[Node | None], ruling: Ruling, pull_back: PullBack):
         self.node, self.body, self.parts = node, opened(node), parts(node)
+        gs = [g if dtypes.is_float(t.dtype) else None for g, t in zip(gs, node._type.items)]
         n_states, n_outs = len(self.body.states), len(self.body.outs)
         self.g_rows = [gs[2 * j] for j in range(n_states)]
         self.g_last = [gs[2 * j + 1] for j in range(n_states)]

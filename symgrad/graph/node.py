@@ -312,6 +312,9 @@ class Item(Op):
     def infer(self, type_: TupleType, *, k: int) -> Type:
         return type_.items[k]
 
+    def __reduce__(self) -> str:
+        return "ITEM"           # there is one
+
 
 ITEM = Item()
 

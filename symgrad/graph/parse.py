@@ -14,6 +14,7 @@ from ..base.dtypes import DTYPES
 from ..base.errors import SymgradError, close_match, four_parts
 from .block import Body
 from .node import ITEM, Node, Op, constant, declared_dims, make, new_input
+from .scan import Scan, Structure, scan_of
 from .shared import Shared
 from .show import number
 from .types import TupleType, Type
@@ -54,6 +55,7 @@ class Reader:
         self.ops, self.given = ops, given
         self.nodes: dict[str, Node] = {}
         self.bodies: dict[str, Body] = {}
+        self.loops: dict[str, tuple[Scan, tuple, tuple]] = {}
         self.unknown: dict[str, Any] = {}
         self.place = (0, "")
         self.tokens: list[tuple[str, str]] = []
@@ -62,6 +64,8 @@ class Reader:
         while self.next_line():
             if self.accept("block"):
                 self.block()
+            elif self.accept("loop"):
+                self.loop()
             elif self.accept("return"):
                 found, is_list = self.operands()
                 return found if is_list else found[0]
@@ -93,6 +97,37 @@ class Reader:
                 self.line()
         self.fail(f"the end of block {name}", "the end of the text")
 
+    def loop(self) -> None:
+        """The body of a loop: the lines of a block, and what its inputs and outputs are."""
+        name = self.take("block")[1:]
+        outer, self.nodes = self.nodes, {}
+        inputs: list[Node] = []
+        outputs: list[Node] = []
+        while self.next_line():
+            if self.accept("inputs"):
+                inputs = self.operands()[0]
+            elif self.accept("return"):
+                outputs = self.operands()[0]
+            elif self.accept("structure"):
+                elements, taps, outs, stops, truncate, symbols = self.value()
+                self.loops[name] = *scan_of(Structure(elements, taps, outs, stops, truncate).over(inputs, outputs)), symbols
+                self.nodes = outer
+                return
+            else:
+                self.line()
+        self.fail(f"the end of loop {name}", "the end of the text")
+
+    def scan(self) -> Node:
+        self.expect("(")
+        name = self.take("block")[1:]
+        if name not in self.loops:
+            self.fail("a loop of this text", f"@{name}")
+        self.accept(",")
+        op, sizes, written = self.loops[name]
+        inputs, attrs = self.arguments(opened=True)
+        given = {poly.the_atom(symbol): size for symbol, size in zip(written, attrs["sizes"])}
+        return make(op, inputs, n=attrs["n"], sizes=tuple(poly.substitute(s, given.get) for s in sizes))
+
     def operands(self) -> tuple[list[Node], bool]:
         """(nodes, whether they are a list: several, or one with a comma after it)."""
         found, is_list = [], False
@@ -117,8 +152,11 @@ class Reader:
             self.expect(":")
             node = self.leaf(kind, label, self.type(), data)
         else:
-            op, (inputs, attrs) = self.op(kind), self.arguments()
-            node = make(op, inputs, **attrs)
+            if kind == "scan":
+                node = self.scan()
+            else:
+                op, (inputs, attrs) = self.op(kind), self.arguments()
+                node = make(op, inputs, **attrs)
             self.expect(":")
             type_ = self.type()
             if node._type != type_:
@@ -198,10 +236,11 @@ class Reader:
         sizes = self.value()
         return Type(dtype, sizes if isinstance(sizes, tuple) else (sizes,))
 
-    def arguments(self) -> tuple[list[Node], dict[str, Any]]:
+    def arguments(self, opened: bool = False) -> tuple[list[Node], dict[str, Any]]:
         inputs: list[Node] = []
         attrs: dict[str, Any] = {}
-        self.expect("(")
+        if not opened:
+            self.expect("(")
         while not self.accept(")"):
             if self.tokens[0][0] == "node":
                 inputs.append(self.node())

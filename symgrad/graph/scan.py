@@ -40,6 +40,26 @@ class State:
         return -self.taps[0]
 
 
+@dataclass(frozen=True)
+class Structure:
+    """What the inputs and outputs of a body are: numbers of elements and collected outputs, taps of each state, and the rest."""
+
+    elements: int
+    taps: tuple[tuple[int, ...], ...]
+    outs: int
+    stops: bool
+    truncate: int | None
+
+    def over(self, inputs: Sequence[Node], outputs: Sequence[Node]) -> Body:
+        """The body of this structure with these inputs and outputs, in their order there."""
+        ins, made = iter(inputs), iter(outputs)
+        step, elements = next(ins), tuple(next(ins) for _ in range(self.elements))
+        reads = [tuple(next(ins) for _ in taps) for taps in self.taps]
+        states = tuple(State(taps, r, next(made)) for taps, r in zip(self.taps, reads))
+        outs = tuple(next(made) for _ in range(self.outs))
+        return Body(step, elements, states, tuple(ins), outs, next(made) if self.stops else None, self.truncate)
+
+
 @dataclass(frozen=True, eq=False)
 class Body:
     """What one step computes. `truncate`: the gradient goes back this many steps (None: all)."""
@@ -60,15 +80,13 @@ class Body:
     def outputs(self) -> list[Node]:
         return [*(s.next for s in self.states), *self.outs, *([] if self.until is None else [self.until])]
 
+    @property
+    def structure(self) -> Structure:
+        return Structure(len(self.elements), tuple(s.taps for s in self.states), len(self.outs), self.until is not None, self.truncate)
+
     def on(self, inputs: Sequence[Node], outputs: Sequence[Node]) -> Body:
         """The same structure over other inputs and outputs (in the order of `inputs` and `outputs`)."""
-        ins, outs = iter(inputs), iter(outputs)
-        step, elements = next(ins), tuple(next(ins) for _ in self.elements)
-        reads = [tuple(next(ins) for _ in s.reads) for s in self.states]
-        states = tuple(State(s.taps, r, next(outs)) for s, r in zip(self.states, reads))
-        constants = tuple(ins)
-        made = tuple(next(outs) for _ in self.outs)
-        return Body(step, elements, states, constants, made, None if self.until is None else next(outs), self.truncate)
+        return self.structure.over(inputs, outputs)
 
     def over(self, inputs: Sequence[Node], sizes: Mapping[poly.Atom, Any] | None = None) -> Body:
         """The body with its inputs replaced."""
@@ -138,8 +156,7 @@ def scan_of(body: Body) -> tuple[Scan, tuple]:
     formal = {a: poly.Atom("symbol", f"{FORMAL}{taken + k}") for k, a in enumerate(values)}
     if formal:
         body = body.over(inputs, {a: poly.of_atom(b) for a, b in formal.items()})
-    key = (tuple(x.serial for x in body.inputs), tuple(y.serial for y in body.outputs), tuple(s.taps for s in body.states),
-           len(body.elements), len(body.outs), body.until is None, body.truncate)
+    key = (tuple(x.serial for x in body.inputs), tuple(y.serial for y in body.outputs), body.structure)
     found = _scans.get(key)
     if found is None:
         found = _scans[key] = Scan(body, (*symbols, *formal.values()))

@@ -22,6 +22,7 @@ import numpy as np
 from ..base import poly
 from .block import Body, Call
 from .node import CONSTANT, INPUT, ITEM, SHARED, Node
+from .scan import Scan
 from .types import TupleType
 from .walk import order
 
@@ -67,7 +68,7 @@ class Writer:
         self.values = values
         self.names: dict[Node, str] = {}
         self.unknown: dict[str, str] = parent.unknown if parent else {}
-        self.bodies: dict[Body, str] = parent.bodies if parent else {}
+        self.bodies: dict[Body | Scan, str] = parent.bodies if parent else {}
         self.blocks: list[str] = parent.blocks if parent else []
 
     def lines(self, roots: Sequence[Node], inputs: Sequence[Node] = ()) -> list[str]:
@@ -92,6 +93,8 @@ class Writer:
         operands = [self.names[x] for x in node.inputs]
         if isinstance(node.op, Call):
             return f"call @{self.block(node.op.body)}({', '.join(operands)})"
+        if isinstance(node.op, Scan):
+            operands = [f"@{self.loop(node.op)}", *operands]
         name = "item" if node.op is ITEM else node.op.name
         return (
             f"{name}({', '.join([*operands, *(f'{k}={self.attribute(v)}' for k, v in node.attrs.items())])})"
@@ -113,6 +116,19 @@ class Writer:
             ]
             self.blocks.append("\n    ".join(text) + "\n")
         return self.bodies[body]
+
+    def loop(self, op: Scan) -> str:
+        """The name of a loop's body; its text is written where it is first met."""
+        if op not in self.bodies:
+            self.bodies[op] = f"scan.{len(self.bodies)}"
+            inner = Writer(self.values, self)
+            lines = inner.lines(op.body.outputs, op.body.inputs)
+            spelled = lambda nodes: ", ".join(inner.names[n] for n in nodes)
+            s = op.body.structure
+            text = [f"loop @{self.bodies[op]}:", *lines, f"inputs {spelled(op.body.inputs)}", f"return {spelled(op.body.outputs)}",
+                    f"structure {self.attribute((s.elements, s.taps, s.outs, s.stops, s.truncate, tuple(map(poly.of_atom, op.symbols))))}"]
+            self.blocks.append("\n    ".join(text) + "\n")
+        return self.bodies[op]
 
     def type(self, type_: Any) -> str:
         if isinstance(type_, TupleType):

@@ -12,8 +12,10 @@ from typing import Any
 from ..base import poly
 from ..base.errors import SymgradError, four_parts
 from ..graph.inline import inline_blocks
-from ..graph.node import Node, is_leaf, make
-from ..graph.walk import copy_notes, order, resized
+from ..graph.node import Node, is_leaf, make, new_input
+from ..graph.scan import make_scan, opened
+from ..graph.types import Type
+from ..graph.walk import copy_notes, depends_on, order, resized
 from .control import Identity
 from .elementwise import where
 from .reduce import Reduction
@@ -216,7 +218,40 @@ def one_by_one(node: Node, operands: Sequence[Operand], size: Any) -> Node:
     return ROWS["stack"](*parts, axis=0) if parts else broadcast_to(reshape(make(node.op, [x[0] for x, _ in operands]), (1, *node.dims)), (0, *node.dims))
 
 
+def loop(node: Node, operands: Sequence[Operand], size: Any) -> Node:
+    """A loop over all examples at once: its states get the new axis where anything they are made of has it; time stays in front."""
+    body = opened(node)
+    first, states = len(body.elements), len(body.states)
+    flags = [b for _, b in operands]
+    carried = list(flags[first:first + states])
+    while True:
+        sources = [x for x, b in zip(body.elements, flags) if b] + [x for x, b in zip(body.constants, flags[first + states:]) if b]
+        sources += [r for s, b in zip(body.states, carried) if b for r in s.reads]
+        reached = depends_on(body.outputs, sources)
+        grown = [b or s.next in reached for s, b in zip(body.states, carried)]
+        if grown == carried:
+            break
+        carried = grown
+    if body.until is not None and body.until in reached:
+        raise SymgradError(four_parts("one loop for all examples", "until depends on the example: each would stop at a step of its own", node.where,
+                                      "a fixed n_steps, and T.where on a mask of the examples that go on"))
+    stand_ins = {x: new_input(Type(x.dtype, (size, *x.dims))) for x in sources}
+    inner = [y if b else x for x, y, b in zip(body.outputs, batched(body.outputs, stand_ins, size), (y in reached for y in body.outputs))]
+    swap = lambda x: transpose(x, (1, 0, *range(2, x.ndim)))
+    sequences = [swap(x) if b else x for x, b in operands[:first]]
+    initials = [swap(full(*given, size)) if b else given[0] for given, b in zip(operands[first:first + states], carried)]
+    new = body.on([stand_ins.get(x, x) for x in body.inputs], inner)
+    return make_scan(new, sequences, initials, [x for x, _ in operands[first + states:]], node.attrs["n"])
+
+
+def result_of_loop(node: Node, operands: Sequence[Operand], size: Any) -> Node:
+    """A result of a loop with the examples in front, time behind."""
+    result = make(node.op, [operands[0][0]], k=node.attrs["k"])
+    return full(result, False, size) if result.ndim == node.ndim else transpose(result, (1, 0, *range(2, result.ndim)))
+
+
 BATCHERS: dict[str, Batcher] = {
+    "scan": loop, "item": result_of_loop,
     "reshape": lambda node, operands, size: reshape(operands[0][0], (size, *node.attrs["shape"])),
     "broadcast_to": spread,
     "transpose": turned,

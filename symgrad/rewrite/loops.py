@@ -80,18 +80,15 @@ def together(outputs: Sequence[Node]) -> list[Node]:
     for node in order(outputs):
         if is_scan(node):
             body = node.op.body
-            key = (node.inputs, node.attrs["n"], tuple((s.taps, s.next) for s in body.states), body.until, len(body.elements),
-                   tuple(body.inputs), body.truncate, tuple(sorted(zip((a.order for a in node.op.symbols), map(str, node.attrs["sizes"])))))
-            alike.setdefault((tuple(x.serial for x in key[0]), str(key[1]), *_by_identity(key[2:])), []).append(node)
+            same = [*node.inputs, *body.inputs, *(s.next for s in body.states), *([] if body.until is None else [body.until])]
+            shape = tuple(s.taps for s in body.states), body.until is None, len(body.elements), body.truncate
+            sizes = node.attrs["n"], tuple(zip(node.op.symbols, node.attrs["sizes"]))
+            alike.setdefault((tuple(x.serial for x in same), shape, sizes), []).append(node)
     mapping: dict[Node, Node] = {}
     for nodes in alike.values():
         if len(nodes) > 1:
             mapping |= _joined(nodes)
     return substitute(outputs, mapping) if mapping else list(outputs)
-
-
-def _by_identity(value: Any) -> tuple:
-    return tuple(_by_identity(v) if isinstance(v, tuple) else v.serial if isinstance(v, Node) else v for v in value)
 
 
 def _joined(nodes: Sequence[Node]) -> dict[Node, Node]:

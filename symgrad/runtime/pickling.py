@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from ..base import poly
 from ..graph.inline import inline_blocks
 from ..graph.node import CONSTANT, INPUT, SHARED, Node, constant, make, new_input
+from ..graph.scan import Scan, Structure, is_scan, scan_of
 from ..graph.shared import Shared
 from ..graph.types import Type
 from ..graph.walk import order
@@ -25,7 +27,34 @@ def _record(node: Node, place: dict[Node, int]) -> dict[str, Any]:
     if node.op in (INPUT, SHARED, CONSTANT):
         return {"leaf": node.op.name, "type": (node.dtype, node.dims), "value": node.payload, "notes": notes}
     inputs = [place[x] for x in node.inputs]
-    return {"op": node.op, "inputs": inputs, "attrs": {k: _without_nodes(v, place) for k, v in node.attrs.items()}, "notes": notes}
+    op = dump_loop(node.op) if is_scan(node) else node.op
+    return {"op": op, "inputs": inputs, "attrs": {k: _without_nodes(v, place) for k, v in node.attrs.items()}, "notes": notes}
+
+
+@dataclass(frozen=True)
+class _Loop:
+    """A loop's body as records, and the places of its inputs and outputs among them."""
+
+    structure: Structure
+    records: list[dict[str, Any]]
+    inputs: list[int]
+    outputs: list[int]
+    symbols: tuple[poly.Atom, ...]
+
+
+def dump_loop(op: Scan) -> _Loop:
+    body = op.body
+    roots = [*body.inputs, *body.outputs]
+    place = {n: k for k, n in enumerate(order(roots))}
+    return _Loop(body.structure, dump_graph(roots), [place[x] for x in body.inputs], [place[y] for y in body.outputs], op.symbols)
+
+
+def load_loop(loop: _Loop, sizes: tuple) -> tuple[Scan, tuple]:
+    """The op of the body, and the sizes that its symbols stand for."""
+    nodes = load_graph(loop.records)
+    op, symbols = scan_of(loop.structure.over([nodes[k] for k in loop.inputs], [nodes[k] for k in loop.outputs]))
+    given = dict(zip(loop.symbols, sizes))
+    return op, tuple(poly.substitute(s, given.get) for s in symbols)
 
 
 class _At:
@@ -62,7 +91,10 @@ def load_graph(records: Sequence[dict[str, Any]]) -> list[Node]:
     nodes: list[Node] = []
     for r in records:
         if "leaf" not in r:
-            node = make(r["op"], [nodes[k] for k in r["inputs"]], **{k: _with_nodes(v, nodes) for k, v in r["attrs"].items()})
+            op, attrs = r["op"], {k: _with_nodes(v, nodes) for k, v in r["attrs"].items()}
+            if isinstance(op, _Loop):
+                op, attrs["sizes"] = load_loop(op, attrs["sizes"])
+            node = make(op, [nodes[k] for k in r["inputs"]], **attrs)
         elif r["leaf"] == "input":
             node = new_input(Type(*r["type"]))
         else:
