@@ -243,6 +243,14 @@ def parts(node: Node) -> Parts:
     return Parts(node.inputs[:a], node.inputs[a:b], node.inputs[b:])
 
 
+def assumed_equal(node: Node) -> list[tuple[Any, Any]]:
+    """Pairs of sizes that a loop takes to be equal: the lengths of its sequences, and the sizes of states before and after a step."""
+    given = node.op.given(node.attrs["sizes"])
+    outside = lambda d: poly.substitute(d, given.get)
+    states = [(outside(a), outside(b)) for s in node.op.body.states for a, b in zip(s.reads[0].dims, s.next.dims)]
+    return [*((node.attrs["n"], x.dims[0]) for x in parts(node).sequences), *states]
+
+
 def trajectory(node: Node, j: int) -> Node:
     """The rows of state j, its initial ones first."""
     return make(ITEM, [node], k=2 * j)
@@ -279,5 +287,5 @@ def rebodied_outs(node: Node, body: Body, more: Sequence[Node]) -> Node:
     return make_scan(longer, p.sequences, p.initials, p.constants, node.attrs["n"])
 
 
-__all__ = ["Body", "Parts", "Scan", "State", "count", "is_scan", "last", "make_scan", "opened", "parts", "rebodied",
+__all__ = ["Body", "Parts", "Scan", "State", "Structure", "assumed_equal", "count", "is_scan", "last", "make_scan", "opened", "parts", "rebodied",
            "rebodied_outs", "scan_of", "stacked", "trajectory"]

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ..base import poly
 from ..base.errors import ShapeError, SymgradError, four_parts
 from ..base.origin import show, user_line
 from ..graph.block import refuse_unknown
@@ -49,13 +50,18 @@ class Sequence_:
         """By how many rows the taps shorten the loop; tap 0 counts as read."""
         return max(*self.taps, 0) - min(*self.taps, 0)
 
+    @property
+    def length(self) -> Any:
+        """The steps there are rows for."""
+        return self.variable.dims[0] - self.reach
+
     def rows(self, tap: int, steps: Any, backwards: bool) -> Node:
-        """The `steps` rows that this tap reads, in the order of reading."""
+        """The rows that this tap reads in `steps` steps (None: all there are), in the order of reading."""
         start = tap - min(*self.taps, 0)
+        steps = self.length if steps is None else poly.minimum(steps, self.length)
         if not backwards:
             return slice_axis(self.variable, 0, start, steps)
-        available = self.variable.dims[0] - self.reach
-        return flip(slice_axis(self.variable, 0, start + available - steps, steps), 0)
+        return flip(slice_axis(self.variable, 0, start + self.length - steps, steps), 0)
 
 
 @dataclass(frozen=True)
@@ -91,7 +97,7 @@ def scan(fn: Callable[..., Any], sequences: Any = (), outputs_info: Any = (), no
     carried = [_carried(info) for info in infos]
     fixed = [as_tensor(x) for x in _listed(non_sequences)]
     n = _steps(read, n_steps)
-    rows = [s.rows(tap, n, go_backwards) for s in read for tap in s.taps]
+    rows = [s.rows(tap, None if n_steps is None else n, go_backwards) for s in read for tap in s.taps]
     step = _traced(fn, rows, carried, fixed, until, _truncation(truncate_gradient))
     node = make_scan(step.body, [*rows, *(states_of_steps(s, n) for s in step.streams)], [c.initial for c in step.carried if c is not None], fixed, n)
     if name:
@@ -155,7 +161,7 @@ def _carried(info: Any) -> Carried | None:
 
 def _steps(read: Sequence[Sequence_], n_steps: Any) -> Any:
     """The number of steps: as asked, or as many as every sequence has."""
-    lengths = [s.variable.dims[0] - s.reach for s in read]
+    lengths = [s.length for s in read]
     if n_steps is None:
         if not lengths:
             raise ShapeError(four_parts("a loop of known length", "no sequences and no n_steps", show(user_line()), "n_steps=10"))

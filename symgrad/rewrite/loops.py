@@ -14,7 +14,7 @@ from typing import Any
 
 from ..graph.node import ITEM, Node, is_leaf, make, new_input
 from ..graph.scan import Body, is_scan, last, make_scan, opened, parts, rebodied, stacked, trajectory
-from ..graph.walk import copy_notes, depends_on, order, resized, substitute
+from ..graph.walk import consumers, copy_notes, depends_on, order, resized, substitute
 from ..ops.batching import batched, merge
 from ..ops.branch import guards
 from ..ops.control import Identity
@@ -32,8 +32,8 @@ def smaller_loops(outputs: Sequence[Node], simplify: Pass) -> list[Node]:
     """The outputs with every loop made as small as it can be; bodies are simplified on the way, inner loops first."""
     if not any(map(is_scan, order(outputs))):
         return list(outputs)
-    outputs = _each_loop(outputs, lambda node, _: _simplified(node, simplify))
-    outputs = needed(together(outputs))
+    outputs = _each_loop(simplify(outputs), lambda node, _: _simplified(node, simplify))
+    outputs = needed(last_rows(together(outputs)))
     outputs = _each_loop(outputs, hoisted)
     outputs = needed(_each_loop(outputs, sunk))
     return _each_loop(outputs, lambda node, _: _simplified(node, simplify))
@@ -106,6 +106,30 @@ def _joined(nodes: Sequence[Node]) -> dict[Node, Node]:
 
 
 # ------------------------------------------------------------------------------------------ needed
+def last_rows(outputs: Sequence[Node]) -> list[Node]:
+    """Trajectories of which only the last rows are read are not kept: the loop holds just these rows."""
+    mapping: dict[Node, Node] = {}
+    readers = consumers(order(outputs))
+    for item, users in readers.items():
+        if item.op is not ITEM or not is_scan(item.inputs[0]) or item in set(outputs):
+            continue
+        loop, (j, rest) = item.inputs[0], divmod(item.attrs["k"], 2)
+        if rest == 0 and j < len(loop.op.body.states) and all(_from(u, loop.attrs["n"]) is not None for u in users):
+            rows = last(loop, j)
+            mapping |= {u: make(u.op, [rows], **{**u.attrs, "items": (_from(u, loop.attrs["n"]), *u.attrs["items"][1:])}) for u in users}
+    return substitute(outputs, mapping) if mapping else list(outputs)
+
+
+def _from(node: Node, n: Any) -> tuple | None:
+    """The first item of an indexing, counted from row n; None where it may read rows before that."""
+    if node.op.name != "subtensor":
+        return None
+    kind, start, *rest = node.attrs["items"][0] if node.attrs["items"][0][0] != "new" else ("new", None)
+    if kind == "new" or not isinstance(start - n, int) or start - n < 0 or (kind == "slice" and rest[0] < 0):
+        return None
+    return kind, start - n, *rest
+
+
 def needed(outputs: Sequence[Node]) -> list[Node]:
     """Loops without results that nobody reads, without states and inputs that nothing needs."""
     return _each_loop(outputs, _pruned)

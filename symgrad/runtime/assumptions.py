@@ -11,6 +11,7 @@ import numpy as np
 from ..base import poly
 from ..base.errors import ShapeError, four_parts
 from ..graph.node import Node
+from ..graph.scan import assumed_equal, is_scan
 from ..graph.types import dim_text, is_one
 from ..graph.walk import order
 from ..ops import bounds
@@ -55,6 +56,8 @@ def pairs(node: Node) -> list[tuple[Any, Any]]:
     name = node.op.name
     if getattr(node.op, "elementwise", False) or name == "broadcast_to":
         return [(size, out) for d in dims for size, out in zip(reversed(d), reversed(node.dims)) if not is_one(size)]
+    if is_scan(node):
+        return assumed_equal(node)
     if name == "ifelse":
         return list(zip(dims[1], dims[2]))
     if name == "matmul":
