@@ -259,6 +259,18 @@ def test_every_number_of_threads_draws_the_same():
         np.testing.assert_array_equal(a, b)
 
 
+def test_draws_by_rejection_differ_from_step_to_step_of_a_loop():
+    stream = sg.random.RandomStream(6)
+    rates = T.vector("rates")
+    draws = sg.scan(lambda r: [stream.poisson(r, (500,)), stream.gamma(2.0, r, (500,))], sequences=[rates], outputs_info=[None, None])
+    f = sg.function([rates], [*draws, sg.grad(draws[1].sum(), rates)])
+    counts, values, slope = f(np.float32([50, 50, 200]))
+    for rows, deviation in ((counts, np.sqrt([50, 50, 200])), (values / 2, np.array([50, 50, 200]) / math.sqrt(2))):
+        assert (np.abs(rows.mean(1) - [50, 50, 200]) < 4 * deviation / math.sqrt(500)).all()
+        assert not np.array_equal(rows[0], rows[1])
+    np.testing.assert_allclose(slope, values.sum(1) / [50, 50, 200], rtol=1e-4)
+
+
 def test_parameters_broadcast_and_sizes_may_be_unknown():
     stream = sg.random.RandomStream(6)
     a, scale = T.tensor("a", ("n", 1)), T.tensor("scale", ("m",))

@@ -24,9 +24,9 @@ from ..graph.types import Type
 from ..loops import ir
 from ..loops.ir import View
 from .elementwise import _flat, digamma, exp, expm1, maximum, sqrt, where
-from .random import counter_at, counters, philox, philox_words
+from .random import Stochastic, counter_at, counters, philox, philox_words
 from .reduce import sum as sum_
-from .row import STOP, Row, cast, sample
+from .row import STOP, cast, sample
 from .shape import expand_dims
 
 GAMMA_ATTEMPTS = 10     # accepted with probability 0.95 and more each
@@ -69,10 +69,9 @@ ARRAYS = Functions(lambda name, *xs: _NUMPY.get(name, getattr(np, name, None))(*
                    lambda a, bits: a >> np.uint64(bits), lambda test, other: test | other(), np.where)
 
 
-class Draw(Row):
+class Draw(Stochastic):
     """A row of a stream's state and parameters of the result's shape. Attribute: draw, the first number of the stream that it uses."""
 
-    public = False
     dtype = "int64"
     attempts = COUNT_ATTEMPTS
     numbers = COUNT_ATTEMPTS            # of the stream, from `draw` on

@@ -70,10 +70,15 @@ def counters(shape: tuple, state: np.ndarray, draw: int) -> tuple:
     return (low(position), high(position) ^ high(step), np.full(shape, draw, np.uint64), low(step)), (low(seed), high(seed))
 
 
-class RandomBits(Row):
-    """uint32 of the given shape from a state (seed, step), uint64 (2,). Attributes: draw, which draw of the stream; word, 0 to 3."""
+class Stochastic(Row):
+    """A row whose first input is the state of a stream; loops give each step a state of its own."""
 
     public = False
+
+
+class RandomBits(Stochastic):
+    """uint32 of the given shape from a state (seed, step), uint64 (2,). Attributes: draw, which draw of the stream; word, 0 to 3."""
+
     samples = [sample(np.array([7, 3], "uint64"), draw=1, word=0, shape=(2, 3), grad=False),
                sample(np.array([2**40 + 5, 2**33 + 1], "uint64"), draw=0, word=3, shape=(0, 3), grad=False)]
 

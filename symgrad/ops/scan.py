@@ -19,7 +19,7 @@ from ..graph.types import Type, shape_text
 from ..graph.walk import substitute
 from .arrange import flip
 from .elementwise import bitwise_or, left_shift
-from .random import RandomBits, random_bits
+from .random import Stochastic, random_bits
 from .row import as_tensor, cast, stack_of
 from .shape import as_size, broadcast_to, reshape, slice_axis
 
@@ -264,8 +264,8 @@ def separated(outputs: Sequence[Node], since: int) -> tuple[list[Node], dict[Nod
     states: dict[Node, Node] = {}
 
     def rebuild(node: Node, inputs: list[Node]) -> Node:
-        if isinstance(node.op, RandomBits) and node.serial >= since:
-            inputs = [states.setdefault(x, new_input(x._type)) for x in node.inputs]
+        if isinstance(node.op, Stochastic) and node.serial >= since:
+            inputs = [states.setdefault(inputs[0], new_input(inputs[0]._type)), *inputs[1:]]
         same = all(a is b for a, b in zip(inputs, node.inputs))
         return node if same else make(node.op, inputs, **node.attrs)
 
