@@ -68,3 +68,35 @@ def test_nothing_counts_as_overridden_and_forward_mode_passes():
     assert len(sg.receipt(sg.grad(y.sum(), x))) == 0
     moved = sg.function([x], sg.jvp(y, x, T.ones((3,))))(np.array([1.0, 2.0, 3.0], "float32"))
     np.testing.assert_allclose(moved, [3, 12, 27], rtol=1e-5)
+
+
+def test_a_mask_drawn_inside_is_drawn_again_and_not_kept():
+    x = T.tensor("x", (256, 64))
+
+    def run(wrap):
+        sg.nn.seed(4)
+        dropouts = [sg.nn.Dropout(0.5) for _ in range(2)]
+        h = x
+        for w, dropout in zip(WEIGHTS, dropouts):
+            h = wrap(lambda v, w=w, dropout=dropout: T.tanh(dropout(v, training=True) @ w))(h)
+        f = sg.function([x], [h, sg.grad((h * h).sum(), x)])
+        a = np.ones((256, 64), "float32")
+        return f, [f(a), f(a)]
+
+    (plain, want), (saving, got) = run(lambda f: f), run(sg.checkpoint)
+    for (value, gradient), (wanted_value, wanted_gradient) in zip(got, want):
+        np.testing.assert_array_equal(value, wanted_value)
+        np.testing.assert_allclose(gradient, wanted_gradient, rtol=1e-5, atol=1e-6)
+    assert not np.array_equal(got[0][0], got[1][0])
+    assert "random_bits again" in saving.explain() and "random_bits again" not in plain.explain()
+
+
+def test_a_mask_used_by_several_kernels_is_kept_as_a_byte():
+    """Not as the random bits it was made of, nor as the float it is multiplied with."""
+    x, w = T.tensor("x", (64, 64)), sg.shared(np.eye(64, dtype="float32"))
+    mask = sg.random.RandomStream(3).bernoulli(0.5, (64, 64)).astype("float32")
+    y = T.tanh(x * mask) @ w
+    f = sg.function([x], sg.grad((y * y).sum(), x))
+    f(np.ones((64, 64), "float32"))
+    stored = [n.dtype for k in f.executable.programs[()].plan.kernels for n in k.stored if n.op.name in ("random_bits", "less", "cast")]
+    assert stored == ["bool"]

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..base import poly
+from ..base.dtypes import itemsize
 from ..graph.node import CONSTANT, ITEM, Node, is_leaf
 from ..graph.scan import is_scan
 from ..graph.types import is_one
@@ -202,13 +203,18 @@ def _is_stored(node: Node, own: Group, users: dict[int, Group], cost: dict[Node,
 def _better_stored(node: Node, own: Group, users: dict[int, Group], cost: dict[Node, float]) -> bool:
     if len(users) == 1 and next(iter(users.values())) is own:
         return False
-    if cost[node] <= CHEAP:
+    if cost[node] <= CHEAP or is_widening(node):
         return False
     if len(users) > 1:
         return True
     reader = next(iter(users.values()))
     # one reader, elsewhere: compute it there unless it would be repeated (broadcast) there, or that kernel is long already
     return reader.key[:2] == own.key[:2] or reader.size >= PIECE or _repeated(node, reader) or reader.template is not None
+
+
+def is_widening(node: Node) -> bool:
+    """A cast to more bytes: if anything is kept in memory it is the operand, such as the mask behind a float."""
+    return node.op.name == "cast" and itemsize(node.dtype) > itemsize(node.inputs[0].dtype)
 
 
 def _repeated(node: Node, reader: Group) -> bool:

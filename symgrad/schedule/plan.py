@@ -246,8 +246,9 @@ def _cut(text: str, width: int) -> str:
 
 
 def summary(nodes: Sequence[Node]) -> str:
-    """`conv2d+add+relu`: the ops of a kernel, in order, repeated ones counted."""
+    """`conv2d+add+relu`: the ops of a kernel, in order, repeated ones counted; `again` where a checkpoint computes anew."""
     counts: dict[str, int] = {}
     for n in nodes:
-        counts[n.op.name] = counts.get(n.op.name, 0) + 1
+        name = f"{n.op.name} again" if any(x.op.name == "again" for x in n.inputs) else n.op.name
+        counts[name] = counts.get(name, 0) + 1
     return "+".join(name if c == 1 else f"{name}*{c}" for name, c in counts.items())
