@@ -23,6 +23,7 @@ from .ops.images import *
 from .ops.index import *
 from .ops.linear import *
 from .ops.neural import *
+from .ops.partition import *
 from .ops.pool import *
 from .ops.reduce import *
 from .ops.row import as_tensor, cast

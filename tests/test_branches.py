@@ -150,3 +150,13 @@ def test_updates_of_an_untaken_side_leave_its_parameters_alone():
 def test_sides_that_do_not_match_are_refused_at_the_user_s_line(build, kind):
     with pytest.raises(kind, match=r"test_branches\.py:\d+"):
         build(T.vector("x", shape=(3,)))
+
+
+@pytest.mark.parametrize("backend", ["cpu", "plain", "reference"])
+def test_an_index_of_the_side_not_taken_is_not_checked(backend):
+    x, i = T.tensor("x", (4,)), T.scalar("i", "int64")
+    f = sg.function([x, i], sg.ifelse(i < 4, T.take(x, i), x.sum()), backend=backend)
+    values = np.arange(4, dtype="float32")
+    assert f(values, 2) == 2 and f(values, 9) == 6
+    with pytest.raises(IndexError):
+        f(values, -5)

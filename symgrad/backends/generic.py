@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import math
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
+import numpy as np
+
+from ..base import poly
 from ..base.config import config
 from ..graph.node import ITEM, Node, is_leaf
 from ..graph.scan import is_scan
 from ..graph.walk import order
 from ..loops import ir
+from ..ops.counted import count
 from ..schedule.groups import Group, Grouping, group_nodes, is_streaming, is_trivial_reshape
 from ..schedule.in_place import write_in_place
 from ..schedule.loops import operands, plan_loop
@@ -123,4 +128,32 @@ def distinct_outputs(outputs: Sequence[Node], copy: Callable[[Node], Node]) -> t
     return list(unique), places
 
 
-__all__ = ["NoTemplates", "Place", "distinct_outputs", "make_plan"]
+def arranged(places: Sequence[Place], results: Sequence[np.ndarray], shapes: Sequence[tuple[int, ...]]) -> list[np.ndarray]:
+    """The results as the outputs were asked: under their own shapes, and copied where two outputs are one value.
+
+    A buffer laid out for a bound has its elements in front; where most of it lies idle, it is let go of.
+    """
+    arrays = []
+    for p, shape in zip(places, shapes):
+        flat, size = results[p.k].reshape(-1), math.prod(shape)
+        wanted = flat[:size].copy() if p.copied or 2 * size < flat.size else flat[:size] if size < flat.size else flat
+        arrays.append(wanted.reshape(shape))
+    return arrays
+
+
+def size_deciders(outputs: Sequence[Node]) -> list[Node]:
+    """Variables whose values decide sizes before the call; they are computed on the host first. Counted ones are left to the plan."""
+    return list({x: None for n in order(outputs) for x in n.deps[len(n.inputs):] if x.op is not count})
+
+
+def shapes_of(places: Sequence[Place], size_of: Callable[[poly.Atom], int]) -> list[tuple[int, ...]]:
+    """The shapes of the outputs."""
+    return [tuple(poly.evaluate(d, size_of) for d in p.dims) for p in places]
+
+
+def counts_of(dims: Iterable[Any]) -> list[Node]:
+    """The variables that sizes are counted by."""
+    return list({a.args[0]: None for d in dims for a in poly.atoms(d) if a.kind == "counted"})
+
+
+__all__ = ["NoTemplates", "Place", "arranged", "counts_of", "distinct_outputs", "make_plan", "shapes_of", "size_deciders"]

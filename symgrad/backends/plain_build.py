@@ -10,11 +10,10 @@ import numpy as np
 
 from ..base import poly
 from ..graph.node import CONSTANT, INPUT, SHARED, Node, make
-from ..graph.walk import order
 from ..ops.row import ROWS
 from ..schedule.plan import Loop, Move, Plan, table
 from . import plain
-from .generic import NoTemplates, distinct_outputs, make_plan
+from .generic import NoTemplates, arranged, distinct_outputs, make_plan, shapes_of, size_deciders
 from .profile import Profile, Row
 from .reference import Reference, sizes_from
 
@@ -28,18 +27,16 @@ class Executable:
         self.inputs = inputs
         computed, self.places = distinct_outputs(outputs, lambda y: make(ROWS["positive"], [y]))
         self.plan: Plan = make_plan(inputs, computed, NoTemplates())
-        self.deciding = list({x: None for n in order(computed) for x in n.deps[len(n.inputs):]})
+        self.deciding = size_deciders(computed)
 
     def __call__(self, arrays: Sequence[np.ndarray], rows: list[Row] | None = None) -> list[np.ndarray]:
         sizes = sizes_from(self.inputs, arrays)
         for node, value in zip(self.deciding, Reference(self.inputs, self.deciding)(arrays) if self.deciding else ()):
             sizes[poly.Atom("value", node)] = int(value)
-        size_of = sizes.__getitem__
         memory: dict[Any, np.ndarray] = {x: np.ascontiguousarray(a).reshape(-1) for x, a in zip(self.inputs, arrays)}
+        size_of = lambda a: int(memory[a.args[0]][0]) if a.kind == "counted" else sizes[a]
         run_plan(self.plan, memory, size_of, rows)
-        results = [memory[y] for y in self.plan.outputs]
-        shape = lambda dims: tuple(poly.evaluate(d, size_of) for d in dims)
-        return [(results[p.k].copy() if p.copied else results[p.k]).reshape(shape(p.dims)) for p in self.places]
+        return arranged(self.places, [memory[y] for y in self.plan.outputs], shapes_of(self.places, size_of))
 
     def profile(self, arrays: Sequence[np.ndarray]) -> Profile:
         """Times of the kernels, run by Python, for one call."""
@@ -108,13 +105,14 @@ def run_move(move: Move, memory: dict[Any, np.ndarray], value: Any) -> None:
 def argument(kind: str, what: Any, memory: dict[Any, np.ndarray], size_of: Any) -> Any:
     """A size, or the flat array of a buffer, made on first use."""
     if kind == "size":
-        return size_of(what)
+        counted_here = what.kind == "counted" and what.args[0] in memory
+        return int(memory[what.args[0]][0]) if counted_here else size_of(what)
     if what not in memory:
         if kind == "scratch":
             memory[what] = np.empty(poly.evaluate(what.elements, size_of), what.dtype)
         else:
             leaf = what.op in (CONSTANT, SHARED, INPUT)
-            memory[what] = what.payload.reshape(-1) if leaf else np.empty(poly.evaluate(what._type.size, size_of), what.dtype)
+            memory[what] = what.payload.reshape(-1) if leaf else np.empty(what._type.most_elements(size_of), what.dtype)
     return memory[what]
 
 

@@ -5,6 +5,7 @@ An op's `at` says where elements come from, which is slow for these:
     index_set, index_add, add_along_axis   a copy of x, then every update; size + updates, not their product
     running_sum, running_product           each element from the one before it; n, not n * n
     rank                                   merge sort; n log n, not n * n
+    label_places                           counting sort; n, not n * n
     inverse_permutation                    one store per element; n, not n * n
 
 Each takes the elementwise consumers of its group along, in loops of their own.
@@ -235,6 +236,30 @@ def _print_merge(k: _Serial, keys: str, order: str, size: str, dtype: str) -> No
         add("j = j + step")
 
 
+def _print_label_places(k: _Serial) -> None:
+    """Counting sort: how many there are of each label, where each label starts, then the places in order."""
+    labels, (n,) = k.node.attrs["labels"], k.node.dims
+    following, add = k.buffer("int64", labels + 1), k.printer.add        # the next free place of each label
+    label = lambda j: k.printer.text(k.node.op.label(k.values.value(k.node.inputs[0], (j,)), labels))
+    with k.printer.nested(f"for c in range({labels + 1}):", guarded=True):
+        add(f"{following}[c] = lit_int64(0)")
+
+    def tally(j: Any) -> None:
+        add(f"c = {label(j)} + 1")
+        add(f"{following}[c] = {following}[c] + 1")
+
+    def place(j: Any) -> None:
+        add(f"c = {label(j)}")
+        add(f"place = {following}[c]")
+        add(f"{k.element((j,))} = place")
+        add(f"{following}[c] = place + 1")
+
+    k.over("tally", n, tally)
+    with k.printer.nested(f"for c in range({labels}):", guarded=True):
+        add(f"{following}[c + 1] = {following}[c + 1] + {following}[c]")
+    k.over("place", n, place)
+
+
 def _print_inverse(k: _Serial) -> None:
     axis, size = k.node.attrs["axis"], k.node.attrs["size"]
     places = k.node.inputs[0]
@@ -260,6 +285,7 @@ _PRINTERS: dict[str, Callable[[_Serial], None]] = {
     "running_sum": _print_running,
     "running_product": _print_running,
     "rank": _print_rank,
+    "label_places": _print_label_places,
     "inverse_permutation": _print_inverse,
 }
 

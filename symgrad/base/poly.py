@@ -6,6 +6,7 @@ inference and lowering share their algebra. A polynomial without symbols is a pl
     poly = int | sum of coefficient * atom * atom ...
     atom = symbol name (with its extent, when it is a loop index)
          | floordiv(poly, poly) | mod(poly, poly) | max(poly, poly) | min(poly, poly) | value(anything)
+         | counted(variable, poly): a number that a kernel finds while the plan runs, at most the polynomial
 """
 
 from __future__ import annotations
@@ -48,6 +49,8 @@ class Atom:
             return str(self.args[0])
         if self.kind == "value":
             return f"value({repr(self.args[0]).splitlines()[-1]})"      # a variable shows the lines it is made by, then its own
+        if self.kind == "counted":
+            return f"counted({self.args[1]})"
         return f"{self.kind}({', '.join(map(repr, self.args))})"
 
 
@@ -207,6 +210,8 @@ def _atom_bounds(a: Atom) -> tuple[float, float]:
         return 0, (a.extent - 1 if isinstance(a.extent, int) else math.inf)
     if a.kind == "symbol":
         return 0, math.inf
+    if a.kind == "counted":
+        return 0, bounds(a.args[1])[1]
     if a.kind == "mod":
         return 0, (a.args[1] - 1 if isinstance(a.args[1], int) else math.inf)
     if a.kind in ("max", "min"):
@@ -375,6 +380,25 @@ def evaluate(value: Any, size_of: Callable[[Atom], int]) -> int:
     def number(a: Atom) -> Any:
         return None if a.kind in _REBUILD else size_of(a)
     return value if isinstance(value, int) else substitute(value, number)
+
+
+def largest(value: Any, size_of: Callable[[Atom], int]) -> int:
+    """The most that a size can be: symbols looked up, counted numbers anywhere from 0 to their bound."""
+    def number(a: Atom) -> Any:
+        if a.kind == "counted":
+            return atom("counted", a.args[0], largest(a.args[1], size_of))
+        return None if a.kind in _REBUILD else size_of(a)
+    return value if isinstance(value, int) else int(bounds(substitute(value, number))[1])
+
+
+def is_bounded(value: Any) -> bool:
+    """Whether the most that a size can be is known before the call."""
+    return all(a.kind not in ("symbol", "value") for a in atoms(value))
+
+
+def decided(value: Any) -> list[Any]:
+    """The variables whose values decide a size: on the host before the call (`value`), or while it runs (`counted`)."""
+    return [a.args[0] for a in atoms(value) if a.kind in ("value", "counted")]
 
 
 _REBUILD = {"floordiv": floordiv, "mod": mod, "max": maximum, "min": minimum}

@@ -14,6 +14,7 @@ from typing import Any, cast
 
 import numpy as np
 
+from ..base import poly
 from ..base.errors import DTypeError, OverrideError, ShapeError, close_match, four_parts
 from ..base.origin import root_scope, show, user_line
 from .node import CONSTANT, INPUT, SHARED, Node, Op, Rule, constant, freeze, make, new_input, results
@@ -34,6 +35,7 @@ class Body:
         self.attrs = dict(attrs or {})
         self.declared = len(inputs)
         self.inputs = (*inputs, *captured(inputs, outputs))
+        refuse_counting(self.name, self.inputs, outputs)
         self.call = Call(self)
         self._types: dict[tuple[Type, ...], Any] = {tuple(x._type for x in self.inputs): _pack([y._type for y in self.outputs])}
 
@@ -76,6 +78,15 @@ def captured(inputs: Sequence[Node], outputs: Sequence[Node]) -> list[Node]:
             frontier.update((x, None) for x in node.inputs if x not in inside and not _is_fixed(x))
     frontier.update((y, None) for y in outputs if y not in inside and not _is_fixed(y))
     return list(frontier)
+
+
+def refuse_counting(name: str, inputs: Sequence[Node], outputs: Sequence[Node]) -> None:
+    """Raises ShapeError when a size of an output is decided by data inside the block: nobody outside could say what it is."""
+    for y in outputs:
+        for decider in (x for d in y.dims for x in poly.decided(d) if isinstance(x, Node)):
+            if set(inputs) & set(order([decider])):
+                raise ShapeError(four_parts(f"a block {name} whose results have sizes that its inputs' sizes decide", f"{y._type}, made at {y.where}",
+                                            f"{decider.op.name} made at {decider.where}", "select from the result outside the block"))
 
 
 def _is_fixed(node: Node) -> bool:

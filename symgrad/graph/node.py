@@ -163,7 +163,7 @@ def values_in(attrs: Mapping[str, Any]) -> list[Node]:
         if isinstance(item, tuple):
             todo.extend(item)
         elif isinstance(item, poly.Poly):
-            found.update((a.args[0], None) for a in poly.atoms(item) if a.kind == "value" and isinstance(a.args[0], Node))
+            found.update((x, None) for x in poly.decided(item) if isinstance(x, Node))
     return list(found)
 
 

@@ -281,7 +281,7 @@ class Reader:
             return self.unknown.setdefault(word, declared_dims((None,), "a size")[0])
         if word in WORDS:
             return WORDS[word]
-        if word in FUNCTIONS or word in ("value", "size"):
+        if word in FUNCTIONS or word in ("value", "counted", "size"):
             return self.function(word)
         if kind == "name":
             return poly.symbol(word)
@@ -295,6 +295,9 @@ class Reader:
         self.expect("(")
         if name == "value":
             result = poly.atom("value", self.node())
+        elif name == "counted":
+            count = self.node()
+            result = poly.atom("counted", count, count.attrs["bound"])
         elif name == "size":
             result = poly.symbol(self.string())
         else:

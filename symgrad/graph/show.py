@@ -28,7 +28,7 @@ from .walk import order
 
 LISTED = 16  # elements of a constant that are written as numbers; more are written as bytes
 SHORT = 12  # nodes that `repr` shows
-RESERVED = {"max", "min", "floordiv", "mod", "value", "size", "True", "False", "None", "nan", "inf"}
+RESERVED = {"max", "min", "floordiv", "mod", "value", "counted", "size", "True", "False", "None", "nan", "inf"}
 
 
 def graph_text(outputs: Node | Sequence[Node], *, values: bool = False) -> str:
@@ -169,6 +169,8 @@ class Writer:
             return self._symbol(a.args[0])
         if a.kind == "value":
             return f"value({self.names[a.args[0]]})"
+        if a.kind == "counted":
+            return f"counted({self.names[a.args[0]]})"
         return f"{a.kind}({', '.join(map(self.size, a.args))})"
 
     def _symbol(self, name: str) -> str:

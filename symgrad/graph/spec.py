@@ -134,7 +134,7 @@ def _same_type(a: Node, b: Node) -> bool:
     if a._type == b._type:
         return True
     data_decides = any(
-        v.kind == "value" for d in a.dims for v in poly.atoms(d)
+        poly.decided(d) for d in a.dims
     )  # such sizes are rewritten like values
     return data_decides and (a.dtype, a.ndim) == (b.dtype, b.ndim)
 

@@ -43,6 +43,15 @@ class Type:
         return all(isinstance(d, int) for d in self.dims)
 
     @property
+    def is_bounded(self) -> bool:
+        """Whether the most memory it can take is known before the call: sizes are known, or counted up to a known bound."""
+        return all(map(poly.is_bounded, self.dims))
+
+    def most_elements(self, size_of: Any) -> int:
+        """The most elements it can have, with symbols as `size_of` gives them."""
+        return poly.product(max(poly.largest(d, size_of), 0) for d in self.dims)
+
+    @property
     def nbytes(self) -> Any:
         return self.size * itemsize(self.dtype)
 
@@ -64,6 +73,10 @@ class TupleType:
     @property
     def is_static(self) -> bool:
         return all(t.is_static for t in self.items)
+
+    @property
+    def is_bounded(self) -> bool:
+        return all(t.is_bounded for t in self.items)
 
     def __hash__(self) -> int:
         return hash(self.items)

@@ -98,7 +98,7 @@ def size_map(mapping: Mapping[Node, Node]) -> dict[poly.Atom, Any]:
         for a, b in zip(getattr(old._type, "dims", ()), getattr(new._type, "dims", ())):
             if isinstance(a, poly.Poly) and a != b and len(a.terms) == 1:
                 (mono, c), = a.terms.items()
-                if c == 1 and len(mono) == 1 and mono[0].kind == "symbol":
+                if c == 1 and len(mono) == 1 and mono[0].kind in ("symbol", "counted"):
                     sizes.setdefault(mono[0], b)
     return sizes
 
@@ -106,17 +106,18 @@ def size_map(mapping: Mapping[Node, Node]) -> dict[poly.Atom, Any]:
 def resized(attrs: Mapping[str, Any], sizes: Mapping[poly.Atom, Any], new: Mapping[Node, Node]) -> Mapping[str, Any]:
     """Attributes with sizes replaced; the same object when nothing changes."""
     def replace(a: poly.Atom) -> Any:
-        if a in sizes:
-            return sizes[a]
-        if a.kind == "value" and isinstance(a.args[0], Node):
-            value = new.get(a.args[0], a.args[0])
-            return int(value.payload) if value.op is CONSTANT else poly.atom("value", value)
-        return sizes.get(a)
+        if a in sizes or a.kind not in ("value", "counted") or not isinstance(a.args[0], Node):
+            return sizes.get(a)
+        value = new.get(a.args[0], a.args[0])
+        return int(value.payload) if value.op is CONSTANT else poly.atom(a.kind, value, *bound_of(a, value))
 
     def change(value: Any) -> Any:
         if isinstance(value, tuple):
             return tuple(change(v) for v in value)
         return poly.substitute(value, replace)
+
+    def bound_of(a: poly.Atom, count: Node) -> list[Any]:
+        return [count.attrs["bound"]] if a.kind == "counted" else []
 
     changed = {k: change(v) for k, v in attrs.items()}
     return attrs if all(changed[k] == attrs[k] for k in attrs) else changed

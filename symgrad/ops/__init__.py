@@ -1,7 +1,7 @@
 """One row per op, by family. Importing this package registers every row and gives nodes their operators."""
 
-from . import arrange, conv, create, elementwise, images, index, linear, neural, pool, reduce, shape, sort, special, sugar
+from . import arrange, conv, create, elementwise, images, index, linear, neural, partition, pool, reduce, shape, sort, special, sugar
 
 sugar.install()
 
-FAMILIES = [elementwise, shape, arrange, reduce, create, index, sort, linear, conv, pool, neural, images, special]
+FAMILIES = [elementwise, shape, arrange, reduce, create, partition, index, sort, linear, conv, pool, neural, images, special]

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ..base import poly
-from ..base.errors import SymgradError, four_parts
+from ..base.errors import ShapeError, SymgradError, four_parts
 from ..graph.inline import inline_blocks
 from ..graph.node import Node, is_leaf, make, new_input
 from ..graph.scan import make_scan, opened
@@ -250,8 +250,14 @@ def result_of_loop(node: Node, operands: Sequence[Operand], size: Any) -> Node:
     return full(result, False, size) if result.ndim == node.ndim else transpose(result, (1, 0, *range(2, result.ndim)))
 
 
+def ragged(node: Node, operands: Sequence[Operand], size: Any) -> Node:
+    raise ShapeError(four_parts("one size for all examples", f"{node.op.name}: the examples of a batch would have different sizes", node.where,
+                                "T.where(mask, x, 0) instead of x[mask]; or select before batching"))
+
+
 BATCHERS: dict[str, Batcher] = {
     "scan": loop, "item": result_of_loop,
+    "count": ragged,
     "reshape": lambda node, operands, size: reshape(operands[0][0], (size, *node.attrs["shape"])),
     "broadcast_to": spread,
     "transpose": turned,

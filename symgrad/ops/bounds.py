@@ -6,7 +6,7 @@ sizes).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -34,19 +34,19 @@ _MOVES = {
 }
 
 
-def out_of_range(outputs: Sequence[Node]) -> list[tuple[Node, Node]]:
+def out_of_range(outputs: Sequence[Node], apart: Callable[[Node], Any] = lambda node: None) -> list[tuple[Node, Node]]:
     """(node, condition) for every indexing below the outputs whose index arrays may lie outside their axes.
 
     The condition is a 0-d bool variable, true when an index does. Arrays that are known to lie inside are
-    left out.
+    left out. Indexings that ask for the same are listed once, unless `apart` says different things of them.
     """
-    found: dict[tuple[Node, Any], tuple[Node, Node]] = {}
+    found: dict[tuple[Node, Any, Any], tuple[Node, Node]] = {}
     for node in order(outputs):
         checks = getattr(node.op, "bounds_checked", None)
         for k, size in checks(*(x._type for x in node.inputs), **node.attrs) if checks else ():
-            key = node.inputs[k], size
-            if key not in found and not inside(*key):
-                found[key] = node, _some_outside(node, *key)
+            key = node.inputs[k], size, apart(node)
+            if key not in found and not inside(*key[:2]):
+                found[key] = node, _some_outside(node, *key[:2])
     return list(found.values())
 
 
@@ -101,9 +101,11 @@ def span(node: Node) -> tuple[Bound, Bound]:
     if rule is not None:
         return rule(node)
     if node.op.name in _MOVES or (
-        node.op.name == "cast" and node.inputs[0].dtype.startswith(("int", "uint"))
+        node.op.name == "cast" and node.inputs[0].dtype.startswith(("int", "uint", "bool"))
     ):
         return span(node.inputs[0])
+    if node.dtype == "bool":
+        return 0, 1
     if node.dtype in ("int8", "uint8", "int16", "uint16"):
         return int(np.iinfo(node.dtype).min), int(np.iinfo(node.dtype).max)
     return None, None

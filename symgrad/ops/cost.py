@@ -10,7 +10,7 @@ COST = {"exp": 8, "log": 8, "tanh": 8, "sigmoid": 8, "power": 16, "erf": 10, "er
 MOVEMENT = {"broadcast_to", "reshape", "transpose", "subtensor", "flip", "pad", "concatenate", "stack", "roll", "diagonal", "tril", "triu",
             "gather", "take", "take_along_axis", "repeat", "tile", "eye", "arange", "full", "zeros", "ones", "linspace", "iota", "size_of", "one_hot"}
 # ops that are not elementwise rows (their operands do not broadcast) but read one element per result
-POINTWISE = {"stop_gradient", "grad_clip", "grad_scale", "condition", "ifelse", "again", "random_bits"}
+POINTWISE = {"stop_gradient", "grad_clip", "grad_scale", "condition", "count", "ifelse", "again", "random_bits"}
 FREE = {"broadcast_to", "reshape", "transpose", "subtensor", "flip", "size_of", "positive", "stop_gradient", "grad_clip", "grad_scale"}
 
 

@@ -24,6 +24,7 @@ from ..loops.ir import E, View
 from .arrange import pad_constant, stack
 from .create import arange, zeros_like
 from .elementwise import clip, equal, maximum, minimum, number, remainder, where
+from .partition import nonzero
 from .row import STOP, Row, as_tensor, broadcast_index, cast, normalize_axis, promoted, sample
 from .shape import (
     BoundsError,
@@ -49,13 +50,14 @@ from .shape import (
     unflatten,
     zeros_of,
 )
+from .sizes import differ
 
 
 # --------------------------------------------------------------------------------------- reading a key
 def getitem(x: Node, key: Any) -> Node:
     """x[key] by NumPy's rules.
 
-    A key may hold ints, slices, None, Ellipsis, integer arrays (variables or not) and known boolean arrays.
+    A key may hold ints, slices, None, Ellipsis, integer arrays and boolean arrays, variables or not.
     """
     items, arrays, place = read_key(x, key)
     if arrays:
@@ -72,7 +74,10 @@ def read_key(x: Node, key: Any) -> tuple[Items, list[Node], int]:
     Arrays and single positions that stand side by side leave their dims in place, otherwise they come first
     (NumPy's rule).
     """
-    entries = [e for entry in (key if isinstance(key, tuple) else (key,)) for e in _entry(x, entry)]
+    entries: list[Any] = []
+    for entry in key if isinstance(key, tuple) else (key,):
+        axis = None if any(e is Ellipsis for e in entries) else sum(e is not None for e in entries)
+        entries += _entry(x, entry, axis)
     consumed = sum(e is not None and e is not Ellipsis for e in entries)
     if consumed > x.ndim or sum(e is Ellipsis for e in entries) > 1:
         raise BoundsError(
@@ -115,8 +120,8 @@ def _advanced_entries(entries: Sequence[Any]) -> list[int]:
     ]
 
 
-def _entry(x: Node, entry: Any) -> list[Any]:
-    """A key's entry, checked: known boolean masks become positions, lists become arrays."""
+def _entry(x: Node, entry: Any, axis: int | None) -> list[Any]:
+    """A key's entry, checked: boolean masks become positions, lists become arrays."""
     if entry is None or entry is Ellipsis or isinstance(entry, slice):
         return [entry]
     if isinstance(entry, (int, np.integer)) and not isinstance(entry, (bool, np.bool_)):
@@ -125,16 +130,27 @@ def _entry(x: Node, entry: Any) -> list[Any]:
         entry = np.zeros(0, "int64")
     entry = as_tensor(entry)
     if entry.dtype == "bool":
-        if entry.op is not CONSTANT or not entry.ndim:
+        if not entry.ndim:
             raise DTypeError(
                 four_parts(
-                    "indexing with a boolean variable",
-                    f"{entry._type}, made at {entry.where}: the size of the result would depend on data",
+                    "indexing with a boolean array",
+                    f"a 0-d {entry._type}, made at {entry.where}",
                     show(user_line()),
-                    "T.where(mask, x, other); T.where(mask, v, x) to set a part",
+                    "a mask of the sizes of the axes it selects from, or sg.ifelse",
                 )
             )
-        return [constant(k, "int64") for k in np.nonzero(entry.payload)]
+        if axis is not None and any(map(differ, entry.dims, x.dims[axis:])):
+            raise BoundsError(
+                four_parts(
+                    f"a mask over axis {axis} of {x._type}, made at {x.where}",
+                    f"a mask of shape {shape_text(entry.dims)}, made at {entry.where}",
+                    show(user_line()),
+                    "a mask of the sizes of the axes it selects from",
+                )
+            )
+        if entry.op is CONSTANT:
+            return [constant(k, "int64") for k in np.nonzero(entry.payload)]
+        return list(nonzero(entry))
     if not dtypes.is_integer(entry.dtype):
         raise DTypeError(
             four_parts(

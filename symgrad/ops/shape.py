@@ -15,6 +15,7 @@ from ..graph.node import CONSTANT, Node, make
 from ..graph.types import Type, broadcast_dims, is_one, shape_text
 from ..loops import ir
 from ..loops.ir import E, View
+from .counted import count, size_counted_by
 from .row import ROWS, STOP, Row, as_tensor, broadcast_index, normalize_axes, normalize_axis, sample
 
 
@@ -67,6 +68,8 @@ def as_size(value: Any, what: str = "a size") -> Any:
         return int(value.payload)
     if value.op is size_of:
         return value.inputs[0].dims[value.attrs["axis"]]
+    if value.op is count:
+        return size_counted_by(value)
     algebra = {
         "add": lambda a, b: a + b,
         "subtract": lambda a, b: a - b,

@@ -22,6 +22,7 @@ from ..loops.ir import E, View
 from .arrange import pad_constant, stack
 from .elementwise import ANY, ceil, equal, floor, isnan, less, less_equal, number, where
 from .index import take_along_axis
+from .partition import inverse_permutation
 from .reduce import _wide
 from .reduce import any as any_
 from .reduce import sum as sum_
@@ -98,42 +99,6 @@ def _stable_order(x: np.ndarray, axis: int, descending: bool) -> np.ndarray:
 
 
 rank = Rank("rank")
-
-
-class InversePermutation(Row):
-    """Where each of the first `size` places of a permutation along an axis is found, as int64.
-
-    Attributes: axis, size.
-    """
-
-    public = False
-    samples = [
-        sample(np.array([[2, 0, 1], [0, 2, 1]]), axis=1, size=3, dtypes=("int64",), grad=False),
-        sample(np.array([3, 1, 0, 2]), axis=0, size=2, dtypes=("int64",), grad=False),
-    ]
-
-    def infer(self, places: Type, *, axis: int, size: Any) -> Type:
-        return Type("int64", _with(places.dims, axis, size))
-
-    def at(self, i: tuple, places: View, *, axis: int, size: Any) -> E:
-        def found(k: Any) -> E:
-            here = ir.call("eq", places[_with(i, axis, k)], ir.index(i[axis]))
-            return ir.select(here, ir.index(k), ir.literal(0, "int64"))
-
-        return ir.fold("add", [places.dims[axis]], found)
-
-    def numpy(self, places, *, axis, size):
-        return np.take(np.argsort(places, axis=axis), range(size), axis=axis)
-
-    def vjp(self, g, y, places, **attrs):
-        return (STOP,)
-
-    def __call__(self, places, axis, size=None):
-        places = as_tensor(places)
-        return make(self, [places], axis=axis, size=places.dims[axis] if size is None else size)
-
-
-inverse_permutation = InversePermutation("inverse_permutation")
 
 
 def _order(x: Node, axis: int, descending: bool, size: Any = None) -> Node:

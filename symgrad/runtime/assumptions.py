@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from ..base import poly
+<<<<<<< HEAD
 from ..base.errors import ShapeError, four_parts
 from ..graph.node import Node
 from ..graph.scan import assumed_equal, is_scan
+=======
+from ..base.errors import ShapeError, SymgradError, four_parts
+from ..graph.node import Node, make
+>>>>>>> 1785877 (Sizes counted while a plan runs: x[mask], nonzero, flatnonzero, argwhere)
 from ..graph.types import dim_text, is_one
 from ..graph.walk import order
 from ..ops import bounds
+from ..ops.branch import gated, guards
+from ..ops.elementwise import not_equal
+from ..ops.row import as_tensor
+from ..ops.shape import broadcast_to, size_of
 
 
 @dataclass(frozen=True)
@@ -48,6 +58,37 @@ def collect(nodes: Sequence[Node]) -> list[Assumption]:
             if (isinstance(left, poly.Poly) or isinstance(right, poly.Poly)) and left != right:
                 found.setdefault((left, right), Assumption(node, left, right))
     return list(found.values())
+
+
+def checked_while_running(nodes: Sequence[Node]) -> list[tuple[Callable[[], SymgradError], Node]]:
+    """(what to raise, 0-d condition): indices that may lie outside, and sizes that kernels count and that must be equal.
+
+    In a branch they count only where it is taken.
+    """
+    when = guards(nodes)
+    guard_of = lambda node: when.get(node, ())
+    found: list[tuple[Callable[[], SymgradError], Node]] = [
+        (partial(bounds.refusal, node), gated(guard_of(node), wrong)) for node, wrong in bounds.out_of_range(nodes, guard_of)
+    ]
+    meetings: dict[Any, Node] = {}
+    for node in order(nodes):
+        for pair in pairs(node):
+            if pair[0] != pair[1] and any(a.kind == "counted" for size in pair for a in poly.atoms(size)):
+                meetings.setdefault((*pair, guard_of(node)), node)
+    for (left, right, guard), node in meetings.items():
+        found.append((partial(_sizes_differ, node, left, right), gated(guard, not_equal(_number(left), _number(right)))))
+    return found
+
+
+def _number(size: Any) -> Node:
+    """A size as a 0-d variable."""
+    return make(size_of, [broadcast_to(as_tensor(0), (size,))], axis=0)
+
+
+def _sizes_differ(node: Node, left: Any, right: Any) -> ShapeError:
+    operands = [f"{x.name or x.op.name}: {x._type}, made at {x.where}" for x in node.inputs]
+    return ShapeError(four_parts(f"{node.op.name} of operands that fit", [f"size {dim_text(left)} and size {dim_text(right)} turned out to differ", *operands],
+                                 f"{node.op.name} made at {node.where}", "select both with one mask"))
 
 
 def pairs(node: Node) -> list[tuple[Any, Any]]:
@@ -124,4 +165,4 @@ def argument_sizes(inputs: Sequence[Node], arrays: Sequence[np.ndarray]) -> dict
     return sizes
 
 
-__all__ = ["Assumption", "argument_sizes", "collect", "sizes_meet", "verify"]
+__all__ = ["Assumption", "argument_sizes", "checked_while_running", "collect", "sizes_meet", "verify"]

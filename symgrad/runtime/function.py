@@ -20,7 +20,6 @@ from ..graph.node import INPUT, SHARED, Node
 from ..graph.shared import Shared
 from ..graph.types import shape_text
 from ..graph.walk import order, substitute
-from ..ops import bounds
 from ..ops.row import as_tensor
 from . import arguments, assumptions, checking, pickling
 from .pipeline import compile_graph
@@ -68,11 +67,11 @@ class Function:
         self._lock = threading.Lock()
         self.receipts = collect_receipts([*outputs, *new_values])
         everything = inline_blocks([*outputs, *new_values])
-        self._index_checks = bounds.out_of_range(everything)
-        computed = [*everything, *(condition for _, condition in self._index_checks)]
+        self._run_checks = assumptions.checked_while_running(everything)
+        computed = [*everything, *(condition for _, condition in self._run_checks)]
         self._open_updates = not all(n._type.is_static for n in new_values)
         # what may be refused after it was computed, or is computed a second time to compare, must leave the old values
-        keep_old = self._index_checks or self._open_updates or check
+        keep_old = self._run_checks or self._open_updates or check
         in_place = {} if keep_old else {len(outputs) + k: target for k, target in enumerate(targets)}
         self.executable = checking.checked(check, compile_graph(inputs, computed, backend, in_place), inputs, computed)
         self._assumptions: list[Any] = [*assumptions.collect(everything), *assumptions.positions(everything)]
@@ -99,10 +98,10 @@ class Function:
         return self.executable(arrays)
 
     def _finish(self, results: list[np.ndarray]) -> Any:
-        """Refuse indices that lay outside, store the updates and give the outputs their structure."""
-        for node, _ in reversed(self._index_checks):
+        """Refuse what only the run could show to be wrong, store the updates and give the outputs their structure."""
+        for refusal, _ in reversed(self._run_checks):
             if results.pop():
-                raise bounds.refusal(node)
+                raise refusal()
         if self.targets:
             values = results[len(self.outputs):]
             if self._open_updates:

@@ -13,6 +13,7 @@ from ..graph.scan import Scan, Structure, is_scan, scan_of
 from ..graph.shared import Shared
 from ..graph.types import Type
 from ..graph.walk import order
+from ..ops.counted import size_counted_by
 
 
 def dump_graph(roots: Sequence[Node]) -> list[dict[str, Any]]:
@@ -72,7 +73,7 @@ class _At:
 
 def _without_nodes(value: Any, place: dict[Node, int]) -> Any:
     def hide(a: poly.Atom) -> Any:
-        return poly.atom("value", _At(place[a.args[0]])) if a.kind == "value" and isinstance(a.args[0], Node) else None
+        return poly.atom(a.kind, _At(place[a.args[0]])) if a.kind in ("value", "counted") and isinstance(a.args[0], Node) else None
     if isinstance(value, tuple):
         return tuple(_without_nodes(v, place) for v in value)
     return poly.substitute(value, hide)
@@ -80,7 +81,10 @@ def _without_nodes(value: Any, place: dict[Node, int]) -> Any:
 
 def _with_nodes(value: Any, nodes: list[Node]) -> Any:
     def find(a: poly.Atom) -> Any:
-        return poly.atom("value", nodes[a.args[0].place]) if a.kind == "value" and isinstance(a.args[0], _At) else None
+        if a.kind not in ("value", "counted") or not isinstance(a.args[0], _At):
+            return None
+        node = nodes[a.args[0].place]
+        return size_counted_by(node) if a.kind == "counted" else poly.atom("value", node)
     if isinstance(value, tuple):
         return tuple(_with_nodes(v, nodes) for v in value)
     return poly.substitute(value, find)

@@ -22,7 +22,7 @@ class Scratch:
     elements: Any
 
     def nbytes(self, size_of: Any) -> int:
-        return itemsize(self.dtype) * poly.evaluate(self.elements, size_of)
+        return itemsize(self.dtype) * poly.largest(self.elements, size_of)
 
 
 @dataclass(frozen=True)
@@ -202,7 +202,7 @@ class Plan:
                 elif kind == "buffer" and what in mine:
                     memory = self.memory_of(what)
                     first = alive[memory].first if memory in alive else k
-                    alive[memory] = Lifetime(memory, poly.evaluate(what._type.nbytes, size_of), first, last[what])
+                    alive[memory] = Lifetime(memory, itemsize(what.dtype) * what._type.most_elements(size_of), first, last[what])
         return list(alive.values())
 
     def arena(self, size_of: Any) -> tuple[dict[Any, int], int]:

@@ -22,7 +22,7 @@ from ...graph.walk import order, substitute
 from ...ops.row import ROWS
 from ...rewrite.books import simplify
 from ...schedule.plan import Plan, table
-from ..generic import distinct_outputs, make_plan
+from ..generic import arranged, counts_of, distinct_outputs, make_plan, shapes_of, size_deciders
 from ..profile import Profile, Row, median_seconds
 from ..reference import Reference, sizes_from
 from . import driver, toolchain
@@ -48,13 +48,13 @@ def build_in_place(inputs: Sequence[Node], outputs: Sequence[Node], updates: Map
 
 
 class Executable:
-    """A graph compiled for the CPU: one program when all sizes are known, else one per size signature and one for any."""
+    """A graph compiled for the CPU: one program when all sizes are known or bounded, else one per size signature and one for any."""
 
     backend = "cpu"
 
     def __init__(self, inputs: list[Node], outputs: list[Node], updates: Mapping[int, Shared] = MappingProxyType({})):
         self.inputs, self.outputs, self.updates = inputs, outputs, updates
-        self.is_static = all(x._type.is_static for x in inputs) and all(n._type.is_static for n in order(outputs))
+        self.is_static = all(n._type.is_bounded for n in [*inputs, *order(outputs)])
         self.programs: dict[Any, Program] = {}
         self.generic: Program | None = None
         self.fast: Callable[[tuple], list[np.ndarray] | None] | None = None
@@ -128,13 +128,14 @@ class Program:
 
     def __init__(self, inputs: list[Node], outputs: list[Node], updates: Mapping[int, Shared] = MappingProxyType({})):
         self.inputs = inputs
-        computed, self.places = distinct_outputs(outputs, lambda y: make(ROWS["positive"], [y]))
+        self.counts = counts_of(d for y in outputs for d in y.dims)         # results too: they say how much of a result counts
+        computed, self.places = distinct_outputs([*outputs, *self.counts], lambda y: make(ROWS["positive"], [y]))
         start = time.perf_counter()
         self.plan: Plan = make_plan(inputs, computed, Templates(), updates=self._replaced(computed, updates))
         self.compiled = toolchain.compile_texts([(k.text, k.name) for k in self.plan.flat()])
         self.seconds = time.perf_counter() - start
-        self.is_static = all(n._type.is_static for n in [*inputs, *order(computed)])
-        self.deciding = self._size_deciders(computed)
+        self.is_static = all(n._type.is_bounded for n in [*inputs, *order(computed)])
+        self.deciding = size_deciders(computed)
         self.bindings: dict[Any, Bound] = {}
         _report(self)
 
@@ -143,13 +144,6 @@ class Program:
         uses = Counter(place.k for place in self.places)
         return {computed[self.places[k].k]: shared for k, shared in updates.items()
                 if uses[self.places[k].k] == 1 and self.places[k].dims == shared.dims}
-
-    def _size_deciders(self, outputs: list[Node]) -> list[Node]:
-        """Variables whose values decide sizes; they are computed on the host first."""
-        found: dict[Node, None] = {}
-        for n in order(outputs):
-            found.update((x, None) for x in n.deps[len(n.inputs):])
-        return list(found)
 
     def sizes(self, arrays: Sequence[np.ndarray]) -> dict[poly.Atom, int]:
         """Every size symbol of the program for one call."""
@@ -189,7 +183,7 @@ def _report(program: Program) -> None:
 
 
 class Bound:
-    """A program with every size known: argument tables, arena, and the native entry."""
+    """A program with every size known or bounded: argument tables, arena, and the native entry."""
 
     def __init__(self, program: Program, sizes: dict[poly.Atom, int]):
         self.program, self.sizes = program, sizes
@@ -211,14 +205,17 @@ class Bound:
         self.pools: list[list[np.ndarray] | None] = [
             [] if int(np.prod(shape)) * dtype.itemsize >= RECYCLED else None for shape, dtype in self.output_types]
         # the common case: every output is its own array, as it was computed
-        self.direct = all(p.k == k and p.dims == plan.outputs[k].dims for k, p in enumerate(program.places))
-        self.output_shapes = [tuple(poly.evaluate(d, self.size_of) for d in p.dims) for p in program.places]
+        self.direct = not program.counts and all(p.k == k and p.dims == plan.outputs[k].dims for k, p in enumerate(program.places))
+        self.output_shapes = shapes_of(program.places, self.size_of) if not program.counts else []
 
     def size_of(self, a: poly.Atom) -> int:
+        if a.kind == "counted":
+            raise BackendError(four_parts("a scan over values whose size is counted outside it", f"{a}", f"{a.args[0].op.name} made at {a.args[0].where}",
+                                          "T.where over all of them instead of x[mask]"))
         return self.sizes[a]
 
     def shape(self, node: Node) -> tuple[int, ...]:
-        return tuple(poly.evaluate(d, self.size_of) for d in node.dims)
+        return tuple(poly.largest(d, self.size_of) for d in node.dims)
 
     def _refuse_oversized(self, plan: Plan) -> None:
         for node in [*plan.temporaries(), *plan.outputs]:
@@ -261,8 +258,14 @@ class Bound:
         return self.results(outs, parameters)
 
     def arranged(self, outs: list[np.ndarray]) -> list[np.ndarray]:
-        """The results as the outputs were asked: reshaped, and copied where two outputs are one value."""
-        return [(outs[p.k].copy() if p.copied else outs[p.k]).reshape(shape) for p, shape in zip(self.program.places, self.output_shapes)]
+        """The results as the outputs were asked: see `generic.arranged`."""
+        places, counts = self.program.places, self.program.counts
+        if not counts:
+            return arranged(places, outs, self.output_shapes)
+        wanted, counted = places[:-len(counts)], places[-len(counts):]
+        numbers = {count: int(outs[p.k]) for count, p in zip(counts, counted)}
+        size_of = lambda a: numbers[a.args[0]] if a.kind == "counted" else self.sizes[a]
+        return arranged(wanted, outs, shapes_of(wanted, size_of))
 
     def __call__(self, args: tuple) -> list[np.ndarray]:
         while True:
@@ -289,6 +292,6 @@ class Bound:
                 continue
             code = driver.assemble(items)
             seconds = median_seconds(lambda code=code: driver.run(code), budget / len(self.frame.items))
-            moved = poly.evaluate(kernel.moved_bytes(), self.size_of)
-            rows.append(Row(kernel.name, kernel.what, seconds, moved, poly.evaluate(kernel.flops, self.size_of)))
+            moved, flops = (poly.evaluate(n, self.frame.latest_size_of) for n in (kernel.moved_bytes(), kernel.flops))
+            rows.append(Row(kernel.name, kernel.what, seconds, moved, flops))
         return Profile(rows)

@@ -30,11 +30,15 @@ class Frame:
         self.plan, self.size_of, self.offsets, self.base = plan, size_of, offsets, base
         self.open: dict[Node, list[int]] = {}               # buffer -> the places that want its address
         self.kept: list[Any] = []                           # memory that the driver reads
+        self.counting: dict[Node, list[int]] = {}           # count -> the places that want its value, once it is computed
         self.tests = {test: base + offsets[test] for item in plan.kernels for test, _ in item.guard}
         self.items: list[tuple[Guard, tuple[driver.Item, ...]]] = []
         for k, item in enumerate(plan.kernels):
             made = self._loop(k, item, compiled) if isinstance(item, Loop) else self._call(k, item, next(compiled))
             self.items.append((item.guard, made))
+        for k, item in enumerate(plan.kernels):
+            guard, made = self.items[k]
+            self.items[k] = guard, (*made, *(self._tell_count(k, n, place) for n in item.stored for place in self.counting.get(n, ())))
 
     def code(self) -> tuple[driver.Item, ...]:
         """All items, behind branches where they have conditions."""
@@ -78,12 +82,22 @@ class Frame:
         self.kept.append(np.array([value], np.int64))
         return int(self.kept[-1].ctypes.data)
 
+    def latest_size_of(self, a: poly.Atom) -> int:
+        """A size as it was in the last call."""
+        return ctypes.c_int64.from_address(self.counting[a.args[0]][0]).value if a.kind == "counted" else self.size_of(a)
+
     # ---- items
+    def _tell_count(self, k: int, count: Node, place: int) -> driver.Item:
+        """A size that was counted, written to an argument table."""
+        return driver.Move(self.cell(place), 0, self._pointer(k, count), 0, 8)
+
     def _call(self, k: int, kernel: Kernel, compiled: Any) -> tuple[driver.Item, ...]:
         table = np.zeros(max(len(kernel.arguments), 1), np.int64)
         self.kept.append(table)
         for slot, (kind, what) in enumerate(kernel.arguments):
-            if kind == "size":
+            if kind == "size" and what.kind == "counted":
+                self.counting.setdefault(what.args[0], []).append(table.ctypes.data + 8 * slot)
+            elif kind == "size":
                 table[slot] = self.size_of(what)
             else:
                 self.tell(k, what, table.ctypes.data + 8 * slot)

@@ -14,6 +14,7 @@ from ...base.config import config
 from ...graph.node import SHARED, Node, make, new_input
 from ...graph.types import Type
 from ...graph.walk import order, substitute
+from ...ops.counted import count
 from ...ops.row import ROWS
 from ...rewrite.books import simplify
 from ...schedule.plan import Plan, table
@@ -97,7 +98,8 @@ class Program:
         sizes = sizes_from(self.inputs, arrays)
         # what decides sizes is computed on the host, before memory is planned
         for node, value in zip(self.deciding, Reference(self.inputs, self.deciding)(arrays) if self.deciding else ()):
-            sizes[poly.Atom("value", node)] = int(value)
+            counted = poly.Atom("counted", node, node.attrs["bound"]) if node.op is count else None
+            sizes[counted or poly.Atom("value", node)] = int(value)
         key = tuple(sizes.values())
         if key not in self.bindings:
             while len(self.bindings) >= KEPT:
