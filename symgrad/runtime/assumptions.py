@@ -10,14 +10,9 @@ from typing import Any
 import numpy as np
 
 from ..base import poly
-<<<<<<< HEAD
-from ..base.errors import ShapeError, four_parts
-from ..graph.node import Node
-from ..graph.scan import assumed_equal, is_scan
-=======
 from ..base.errors import ShapeError, SymgradError, four_parts
 from ..graph.node import Node, make
->>>>>>> 1785877 (Sizes counted while a plan runs: x[mask], nonzero, flatnonzero, argwhere)
+from ..graph.scan import assumed_equal, is_scan
 from ..graph.types import dim_text, is_one
 from ..graph.walk import order
 from ..ops import bounds
