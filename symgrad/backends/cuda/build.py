@@ -119,7 +119,7 @@ class Bound:
         offsets, self.arena_bytes = plan.arena(size_of)
         self.arena = self.device.allocate(self.arena_bytes)
         self.regions: dict[Node, Region] = {}
-        for node in [*plan.used_inputs, *plan.outputs]:
+        for node in [*(x for x in plan.used_inputs if x not in offsets), *plan.outputs]:
             self.regions[node] = self.device.allocate(int(poly.evaluate(node._type.nbytes, size_of)))
         for node in plan.constants:
             self.regions[node] = self.device.constant(node.payload)

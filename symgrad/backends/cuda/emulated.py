@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ...graph.node import Node
-from . import serial_threads
+from . import serial_threads, simt
 from .build import Executable
 from .device import Memory, Region
 from .launch import CudaKernel
@@ -16,7 +16,12 @@ ALIGNMENT = 256         # bytes, as device memory is aligned
 
 
 class EmulatedDevice:
-    """Host memory, and kernels that run before the launch returns."""
+    """Host memory, and kernels that run before the launch returns.
+
+    Kernels whose threads work together run in lockstep, which finds races; `checks` makes all others do so too.
+    """
+
+    checks = False
 
     def prepare(self, kernels: Sequence[CudaKernel]) -> None:
         """Kernels are compiled when they first run."""
@@ -38,8 +43,11 @@ class EmulatedDevice:
         return view(region, dtype, int(np.prod(shape))).reshape(shape).copy()
 
     def launch(self, kernel: CudaKernel, blocks: int, arguments: Sequence[Memory | int]) -> None:
-        table = [a if isinstance(a, int) else a.address for a in arguments]
-        serial_threads.run(kernel.text, kernel.types, table, blocks, kernel.block)
+        if kernel.has_barriers or self.checks:
+            simt.run(kernel.text, arguments, blocks, kernel.block)
+        else:
+            table = [a if isinstance(a, int) else a.address for a in arguments]
+            serial_threads.run(kernel.text, kernel.types, table, blocks, kernel.block)
 
     def synchronise(self) -> None:
         """Nothing runs behind the caller's back."""

@@ -37,7 +37,7 @@ def launches(group: Group, grouping: Grouping, templates: Any) -> Iterator[Launc
         printer = CudaPrinter()
         stack = ExitStack()
         for test, side in group.guard:
-            stack.enter_context(printer.nested(f"if {'' if side else 'not '}truth({printer.pointer(test)}[0]):"))
+            stack.enter_context(printer.nested(f"if {'' if side else 'not '}truth({printer.pointer(test)}[0]):", guarded=True))
         starts.append(stack)
         return printer
 

@@ -21,14 +21,21 @@ from typing import Any
 
 from ...base import poly
 from ...base.poly import Atom, Poly
+from ...loops import ir
 from ...loops.ir import E
-from ..text import Printer, Scope
+from ..text import Printer, Scope, literal_text
 
 LIMIT = 2 ** 31
+WARP = 32
 
 
 class CudaPrinter(Printer):
     """Collects the parameters and the lines of one kernel. No float operation is spelled with an operator: `a + b` could be contracted."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.team: Scope | None = None          # where all threads of a block are present, and may work together
+        self.threads = 0
 
     def poly_text(self, value: Any) -> str:
         return index_text(value, self._atom_text)
@@ -45,21 +52,22 @@ class CudaPrinter(Printer):
             yield scope
 
     @contextmanager
-    def grid(self, loops: Sequence[tuple[Atom, Any]]) -> Iterator[Scope]:
-        """The points of these loops, one thread each; threads that are left over take further ones."""
+    def grid(self, loops: Sequence[tuple[Atom, Any]], guarded: bool = False) -> Iterator[Scope]:
+        """The points of these loops, one thread each; the threads take further ones if there are more. guarded: nothing moves out."""
         total = poly.product(extent for _, extent in loops)
         name = self.index_name(loops[0][0]) if len(loops) == 1 else "point"
-        with self.striding(name, "first_thread()", total, "thread_count()", [a for a, _ in loops]) as scope:
+        with self.striding(name, "first_thread()", total, "thread_count()", [a for a, _ in loops], guarded) as scope:
             if len(loops) > 1:
                 self.split("point", total, loops)
             yield scope
 
     @contextmanager
-    def striding(self, name: str, start: str, stop: Any, step: str, bound: Sequence[Atom] = ()) -> Iterator[Scope]:
+    def striding(self, name: str, start: str, stop: Any, step: str, bound: Sequence[Atom] = (),
+                 guarded: bool = False) -> Iterator[Scope]:
         """`name` from `start` on in steps; spelled out, for to know its number of turns `range` divides."""
         width = "i32" if fits(stop) else "i64"
         self.add(f"{name} = {width}({start})")
-        with self.nested(f"while {name} < {self.poly_text(stop)}:", bound) as scope:
+        with self.nested(f"while {name} < {self.poly_text(stop)}:", bound, guarded) as scope:
             yield scope
             self.add(f"{name} = {width}({name} + {step})")
 
@@ -72,11 +80,74 @@ class CudaPrinter(Printer):
             self.add(f"{self.index_name(a)} = {text if k == 0 else f'{rest}({text}, {self.poly_text(extent)})'}")
             inner = inner * extent
 
+    # ---- blocks that work together
+    @contextmanager
+    def rows(self, loops: Sequence[tuple[Atom, Any]], threads: int) -> Iterator[None]:
+        """The points of these loops, one block each. What is computed here all threads compute, and sums they compute together."""
+        self.scope.bound |= {a for a, _ in loops}
+        if len(loops) == 1:
+            self.add(f"{self.index_name(loops[0][0])} = block()")
+        elif loops:
+            self.split("block()", poly.product(extent for _, extent in loops), loops)
+        self.team, self.threads = self.scope, threads
+        yield
+        self.team = None
+
+    @contextmanager
+    def lanes(self, loops: Sequence[tuple[Atom, Any]]) -> Iterator[Scope]:
+        """The points of these loops, shared out among the threads of a block; without loops, one point for the first thread."""
+        if not loops:
+            with self.nested("if lane() == 0:") as scope:
+                yield scope
+            return
+        name = self.index_name(loops[0][0]) if len(loops) == 1 else self.temporary()
+        total = poly.product(extent for _, extent in loops)
+        with self.striding(name, "lane()", total, str(self.threads), [a for a, _ in loops]) as scope:
+            if len(loops) > 1:
+                self.split(name, total, loops)
+            yield scope
+
+    def combine(self, name: str, operation: str, dtype: str) -> None:
+        """The results of all threads of the block into one that each of them has under this name, in an order that never changes."""
+        step = WARP // 2
+        while step:
+            self.add(f"{name} = {self.accumulate_text(operation, name, f'shuffle_xor_{dtype}({name}, {step})', dtype)}")
+            step //= 2
+        warps = self.threads // WARP
+        if warps == 1:
+            return
+        memory = self.temporary()
+        self.add(f"{memory} = shared_{dtype}({warps})")
+        with self.nested(f"if remainder(lane(), {WARP}) == 0:", guarded=True):
+            self.add(f"{memory}[quotient(lane(), {WARP})] = {stored(name, dtype)}")
+        self.add("barrier()")
+        found = [loaded(f"{memory}[{k}]", dtype) for k in range(warps)]
+        self.add(f"{name} = {found[0]}")
+        for other in found[1:]:
+            self.add(f"{name} = {self.accumulate_text(operation, name, other, dtype)}")
+
+    def identity(self, operation: str, dtype: str) -> str:
+        """The name of a new value: the identity of the operation."""
+        name = self.temporary()
+        self.add(f"{name} = {literal_text(ir.literal(ir.IDENTITY[operation](dtype), dtype))}")
+        return name
+
+    def _print_fold(self, e: E) -> str:
+        if self.scope is not self.team:
+            return super()._print_fold(e)
+        operation, ks, body = e.args
+        name = self.identity(operation, e.dtype)
+        atoms = [next(iter(k.terms))[0] for k in ks]
+        with self.lanes([(a, a.extent) for a in atoms]):
+            self.add(f"{name} = {self.accumulate_text(operation, name, self.text(body), body.dtype)}")
+        self.combine(name, operation, e.dtype)
+        return name
+
     # ---- expressions
     def _expression(self, e: E) -> str:
         if e.kind == "load":
             text = super()._expression(e)
-            return f"truth({text})" if e.dtype == "bool" else text
+            return loaded(text, e.dtype)
         if e.kind == "index":
             return f"i64({self.poly_text(e.args[0])})"
         return super()._expression(e)
@@ -99,6 +170,11 @@ class CudaPrinter(Printer):
 def stored(value: str, dtype: str) -> str:
     """The text of a value as memory holds it."""
     return f"byte({value})" if dtype == "bool" else value
+
+
+def loaded(text: str, dtype: str) -> str:
+    """The text of a value in memory as a value of its dtype."""
+    return f"truth({text})" if dtype == "bool" else text
 
 
 def fits(value: Any) -> bool:
