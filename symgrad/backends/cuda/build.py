@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 import time
 from collections.abc import Sequence
@@ -11,7 +12,7 @@ import numpy as np
 
 from ...base import poly
 from ...base.config import config
-from ...graph.node import SHARED, Node, make, new_input
+from ...graph.node import Node, make, new_input
 from ...graph.types import Type
 from ...graph.walk import order, substitute
 from ...ops.counted import count
@@ -21,12 +22,14 @@ from ...schedule.plan import Plan, table
 from ..generic import distinct_outputs
 from ..profile import Profile, Row
 from ..reference import Reference, sizes_from
-from .device import Device, Region
+from .device import Device, Memory
 from .launch import CudaKernel
 from .plan import make_plan
+from .steps import Copy, Run, Unrolled
 
 SPECIALISED = 4         # sizes a function is compiled for by themselves; more are served by kernels for any size
 KEPT = 16               # bindings kept per program: each has memory on the device
+ALIGNMENT = 256         # bytes: what a device's own allocations have
 
 
 class Executable:
@@ -86,7 +89,7 @@ class Program:
         computed, self.places = distinct_outputs(outputs, lambda y: make(ROWS["positive"], [y]))
         start = time.perf_counter()
         self.plan: Plan = make_plan(inputs, computed)
-        self.kernels: list[CudaKernel] = list(self.plan.kernels)  # type: ignore[arg-type]
+        self.kernels: list[CudaKernel] = self.plan.flat()  # type: ignore[assignment]
         device.prepare(self.kernels)
         self.deciding = list({x: None for n in order(computed) for x in n.deps[len(n.inputs):]})
         self.bindings: dict[tuple[int, ...], Bound] = {}
@@ -109,69 +112,55 @@ class Program:
 
 
 class Bound:
-    """A program with every size known: one arena that holds inputs, outputs and intermediates, and the launches."""
+    """A program with every size known: its memory on the device, and what the device does in a call."""
 
     def __init__(self, program: Program, sizes: dict[poly.Atom, int]):
         self.program, self.device = program, program.device
-        size_of = sizes.__getitem__
-        shape = lambda dims: tuple(poly.evaluate(d, size_of) for d in dims)
-        plan = program.plan
-        offsets, self.arena_bytes = plan.arena(size_of)
-        self.arena = self.device.allocate(self.arena_bytes)
-        self.regions: dict[Node, Region] = {}
-        for node in [*(x for x in plan.used_inputs if x not in offsets), *plan.outputs]:
-            self.regions[node] = self.device.allocate(int(poly.evaluate(node._type.nbytes, size_of)))
-        for node in plan.constants:
-            self.regions[node] = self.device.constant(node.payload)
-        self.shapes = {node: shape(node.dims) for node in plan.outputs}
-        self.places = [(plan.outputs[p.k], p.copied, shape(p.dims)) for p in program.places]
-        elements = lambda node: int(poly.evaluate(node._type.size, size_of))
-
-        def argument(k: int, kind: str, what: Any) -> Any:
-            if kind == "size":
-                return size_of(what)
-            if kind == "scratch":
-                return self.arena.part(offsets[k, what], what.dtype, what.elements)
-            if what in offsets:
-                return self.arena.part(offsets[what], what.dtype, elements(what))
-            if what.op is SHARED:
-                return what
-            return self.regions[what].part(0, what.dtype, elements(what))
-
-        self.launches = [(kernel, grid, [argument(k, *a) for a in kernel.arguments])
-                         for k, kernel in enumerate(program.kernels) if (grid := kernel.grid(size_of))]
+        size_of, plan = sizes.__getitem__, program.plan
+        value = lambda size: int(poly.evaluate(size, size_of))
+        self.arena_bytes = plan.arena(size_of)[1]
+        kept = [*(x for x in plan.used_inputs if x in set(program.inputs)), *plan.outputs]
+        rounded = lambda nbytes: -(-nbytes // ALIGNMENT) * ALIGNMENT
+        places = list(itertools.accumulate((rounded(value(x._type.nbytes)) for x in kept), initial=rounded(self.arena_bytes)))
+        self.memory = self.device.allocate(places[-1], f"{len(program.kernels)} kernels")
+        self.shared = plan.shared
+        self.known = {x: self.memory.part(place, x.dtype, value(x._type.size)) for x, place in zip(kept, places)}
+        self.known.update((x, self.device.shared(x)) for x in self.shared)
+        self.actions = tuple(Unrolled(self.device, plan, size_of, self.memory.address, self.known).actions())
+        self.places = [(plan.outputs[p.k], p.copied, tuple(map(value, p.dims))) for p in program.places]
 
     def __call__(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
-        self._upload(arrays)
-        for kernel, grid, arguments in self.launches:
-            self._launch(kernel, grid, arguments)
-        return self._results()
-
-    def _upload(self, arrays: Sequence[np.ndarray]) -> None:
-        for x, array in zip(self.program.inputs, arrays):
-            if x in self.regions:
-                self.device.upload(self.regions[x], array)
-
-    def _launch(self, kernel: CudaKernel, grid: int, arguments: list[Any]) -> None:
-        resolved = [self.device.shared(a) if isinstance(a, Node) else a for a in arguments]
-        self.device.launch(kernel, grid, resolved)
-
-    def _results(self) -> list[np.ndarray]:
-        found = {y: self.device.download(self.regions[y], y.dtype, shape) for y, shape in self.shapes.items()}
+        self.begin(arrays)
+        for action in self.actions:
+            action(self.device)
+        found = {y: self.device.read(self.known[y]) for y in self.program.plan.outputs}
         return [(found[y].copy() if copied else found[y]).reshape(shape) for y, copied, shape in self.places]
 
+    def begin(self, arrays: Sequence[np.ndarray]) -> None:
+        """Bring the arguments and the values of shared variables to the device."""
+        for x, array in zip(self.program.inputs, arrays):
+            if x in self.known:
+                self.device.write(self.known[x], array)
+        for x in self.shared:
+            self.device.refresh(x)
+
     def profile(self, arrays: Sequence[np.ndarray]) -> Profile:
-        """Each kernel timed by itself, in order, within one call."""
-        self._upload(arrays)
-        rows = Profile()
-        for kernel, grid, arguments in self.launches:
+        """Each kernel timed by itself, in order, within one call; a loop in one row, if the host has to look when it ends."""
+        self.begin(arrays)
+        rows: dict[str, list[float]] = {}
+        moved: dict[str, int] = {}
+        kernels = {action.kernel.name: action.kernel for action in self.actions if isinstance(action, Run)}
+        for action in self.actions:
+            name = action.kernel.name if isinstance(action, Run) else "copies" if isinstance(action, Copy) else "loop"
             self.device.synchronise()
             start = time.perf_counter()
-            self._launch(kernel, grid, arguments)
+            action(self.device)
             self.device.synchronise()
-            moved = sum(a.nbytes for a in arguments if not isinstance(a, (int, Node)))
-            rows.append(Row(kernel.name, kernel.what, time.perf_counter() - start, moved, kernel.flops if isinstance(kernel.flops, int) else 0))
-        return rows
+            rows.setdefault(name, []).append(time.perf_counter() - start)
+            moved[name] = moved.get(name, 0) + (sum(a.nbytes for a in action.arguments if isinstance(a, Memory)) if isinstance(action, Run) else 0)
+        what = lambda name: (kernels[name].what, kernels[name].flops) if name in kernels else (name, 0)
+        return Profile([Row(name, what(name)[0], sum(times), moved[name], what(name)[1] * len(times) if isinstance(what(name)[1], int) else 0, len(times))
+                        for name, times in rows.items()])
 
 
 __all__ = ["Executable"]

@@ -44,17 +44,24 @@ class Device(Protocol):
     def prepare(self, kernels: Sequence[CudaKernel]) -> None:
         """Compile what is going to be launched."""
 
-    def allocate(self, nbytes: int) -> Region: ...
+    def allocate(self, nbytes: int, purpose: str) -> Region:
+        """New memory. Raises BackendError, with the purpose, when there is not enough."""
 
-    def constant(self, array: np.ndarray) -> Region:
-        """An array that never changes."""
+    def constant(self, array: np.ndarray) -> Memory:
+        """An array that never changes; it stays as long as the device."""
 
     def shared(self, node: Any) -> Memory:
-        """The present value of a shared variable."""
+        """Where the value of a shared variable lies, at every call; `refresh` brings it there."""
 
-    def upload(self, region: Region, array: np.ndarray) -> None: ...
+    def refresh(self, node: Any) -> None: ...
 
-    def download(self, region: Region, dtype: str, shape: tuple[int, ...]) -> np.ndarray: ...
+    def write(self, memory: Memory, array: np.ndarray) -> None:
+        """Elements from the host."""
+
+    def read(self, memory: Memory) -> np.ndarray:
+        """Elements as a new flat array on the host, after everything that was launched before."""
+
+    def copy(self, target: int, source: int, nbytes: int) -> None: ...
 
     def launch(self, kernel: CudaKernel, blocks: int, arguments: Sequence[Memory | int]) -> None: ...
 

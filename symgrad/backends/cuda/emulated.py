@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Sequence
 
 import numpy as np
@@ -26,21 +27,38 @@ class EmulatedDevice:
     def prepare(self, kernels: Sequence[CudaKernel]) -> None:
         """Kernels are compiled when they first run."""
 
-    def allocate(self, nbytes: int) -> Region:
+    def __init__(self) -> None:
+        self.values: dict[Node, Region] = {}
+        self.kept: list[np.ndarray] = []
+
+    def allocate(self, nbytes: int, purpose: str) -> Region:
         memory = np.empty(nbytes + ALIGNMENT, np.uint8)
         return Region(-(-memory.ctypes.data // ALIGNMENT) * ALIGNMENT, nbytes, memory)
 
-    def constant(self, array: np.ndarray) -> Region:
-        return Region(array.ctypes.data, array.nbytes, array)
+    def constant(self, array: np.ndarray) -> Memory:
+        self.kept.append(array)
+        return Memory(array.ctypes.data, array.dtype.name, array.size)
 
     def shared(self, node: Node) -> Memory:
-        return Memory(node.payload.ctypes.data, node.dtype, node.payload.size)
+        if node not in self.values:
+            self.values[node] = self.allocate(node.payload.nbytes, "a shared variable")
+        return self.values[node].part(0, node.dtype, node.payload.size)
 
-    def upload(self, region: Region, array: np.ndarray) -> None:
-        view(region, array.dtype.name, array.size)[...] = array.reshape(-1)
+    def refresh(self, node: Node) -> None:
+        self.write(self.shared(node), node.payload)
 
-    def download(self, region: Region, dtype: str, shape: tuple[int, ...]) -> np.ndarray:
-        return view(region, dtype, int(np.prod(shape))).reshape(shape).copy()
+    def write(self, memory: Memory, array: np.ndarray) -> None:
+        ctypes.memmove(memory.address, np.ascontiguousarray(array, memory.dtype).ctypes.data, memory.nbytes)
+
+    def read(self, memory: Memory) -> np.ndarray:
+        array = np.empty(memory.elements, memory.dtype)
+        ctypes.memmove(array.ctypes.data, memory.address, memory.nbytes)
+        return array
+
+    def copy(self, target: int, source: int, nbytes: int) -> None:
+        if abs(target - source) < nbytes:
+            raise ValueError("a device copies between places that do not overlap")
+        ctypes.memmove(target, source, nbytes)
 
     def launch(self, kernel: CudaKernel, blocks: int, arguments: Sequence[Memory | int]) -> None:
         if kernel.has_barriers or self.checks:
@@ -51,12 +69,6 @@ class EmulatedDevice:
 
     def synchronise(self) -> None:
         """Nothing runs behind the caller's back."""
-
-
-def view(region: Region, dtype: str, elements: int) -> np.ndarray:
-    """The start of a region as an array over the same memory."""
-    start = region.address - region.owner.ctypes.data
-    return region.owner[start:start + elements * np.dtype(dtype).itemsize].view(dtype)
 
 
 def build(inputs: Sequence[Node], outputs: Sequence[Node]) -> Executable:

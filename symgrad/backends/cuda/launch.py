@@ -29,7 +29,7 @@ class Launch:
 
     def kernel(self, name: str, what: str) -> CudaKernel:
         text = self.printer.kernel()
-        return CudaKernel(name, text, self.printer.arguments, self.stored, what, self.flops, (), self.work, self.block, self.blocks)
+        return CudaKernel(name, text, self.printer.arguments, self.stored, what, self.flops, work=self.work, block=self.block, blocks=self.blocks)
 
 
 @dataclass

@@ -20,7 +20,7 @@ from ...loops.ir import E
 from ...schedule.lower import Accumulate, Effect, Finish, Nest, Store, flat_index, replace_indices, subexpressions
 from ..text import CHUNK
 from .launch import Launch
-from .printer import CudaPrinter, fits
+from .printer import COMMUTATIVE, CudaPrinter, fits
 
 BLOCK = 256             # threads of a block whose threads work alone
 SHORT = 32              # elements that a thread adds up by itself
@@ -74,7 +74,7 @@ def store_all(printer: CudaPrinter, effects: Sequence[Effect]) -> None:
 
 def row_loops(effects: Sequence[Effect], loops: Loops) -> frozenset[Atom] | None:
     """The loops that long sums inside the values depend on; None where one thread per point does no work twice."""
-    found = [fold for e in effects for fold in subexpressions(e.value) if fold.kind == "fold" and is_long(fold)]
+    found = [fold for e in effects for fold in subexpressions(e.value) if fold.kind == "fold" and fold.args[0] in COMMUTATIVE and is_long(fold)]
     if not found:
         return None
     shared = frozenset().union(*(fold.free for fold in found)) & {a for a, _ in loops}

@@ -15,8 +15,9 @@ The dialect, beside the scalar functions that all backends share (`exp_float32`,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from types import MappingProxyType
 from typing import Any
 
 from ...base import poly
@@ -27,6 +28,7 @@ from ..text import Printer, Scope, literal_text
 
 LIMIT = 2 ** 31
 WARP = 32
+COMMUTATIVE = {"add", "mul", "maximum", "minimum", "logor", "logand"}       # folds that may be taken in any order
 
 
 class CudaPrinter(Printer):
@@ -133,7 +135,7 @@ class CudaPrinter(Printer):
         return name
 
     def _print_fold(self, e: E) -> str:
-        if self.scope is not self.team:
+        if self.scope is not self.team or e.args[0] not in COMMUTATIVE:
             return super()._print_fold(e)
         operation, ks, body = e.args
         name = self.identity(operation, e.dtype)
@@ -156,11 +158,10 @@ class CudaPrinter(Printer):
         return f"{name}({operands[0]})" if name.startswith("cast_") else f"{name}_{dtype}({', '.join(operands)})"
 
     def store(self, buffer: Any, at: Any, value: str) -> None:
-        """The statement that stores a value."""
-        self.add(f"{self.pointer(buffer)}[{self.poly_text(at)}] = {stored(value, buffer.dtype)}")
+        super().store(buffer, at, stored(value, buffer.dtype))
 
     # ---- kernels
-    def kernel(self, header: Sequence[str] = ()) -> str:
+    def kernel(self, header: Sequence[str] = (), taken: Mapping[Any, Any] = MappingProxyType({})) -> str:
         names = [what.name if kind == "scratch" else f"{'p' if kind == 'buffer' else 'n'}{slot}"
                  for slot, (kind, what) in enumerate(self.arguments)]
         lines = ["    " + line for line in self.scope.lines or ["pass"]]
