@@ -96,3 +96,11 @@ def test_the_profile_has_a_row_per_kernel(rng):
     rows = f.profile(rng.standard_normal((30, 40)).astype("f"))
     assert len(rows) == len(f.executable.latest().kernels) and all(r.seconds > 0 for r in rows)
     assert "blocks of" in f.source() and "kernel" in f.explain()
+
+
+def test_sizes_counted_on_the_device(rng):
+    x = T.tensor("x", (50, 4))
+    rows = x[T.sum(x, 1) > 0]
+    outputs = [rows, T.softmax(rows), T.sum(T.exp(rows)), *sg.grad(T.sum(rows ** 3), [x])]
+    for a in (rng.standard_normal((50, 4)), np.full((50, 4), -1.0), np.full((50, 4), 1.0)):
+        both([x], outputs, a.astype("f"))

@@ -12,14 +12,15 @@ import numpy as np
 
 from ...base import poly
 from ...base.config import config
+from ...base.dtypes import itemsize
+from ...base.errors import BackendError, four_parts
 from ...graph.node import Node, make, new_input
 from ...graph.types import Type
 from ...graph.walk import order, substitute
-from ...ops.counted import count
 from ...ops.row import ROWS
 from ...rewrite.books import simplify
 from ...schedule.plan import Plan, table
-from ..generic import distinct_outputs
+from ..generic import arranged, counts_of, distinct_outputs, shapes_of, size_deciders
 from ..profile import Profile, Row
 from ..reference import Reference, sizes_from
 from .device import Device, Memory
@@ -39,7 +40,7 @@ class Executable:
 
     def __init__(self, inputs: list[Node], outputs: list[Node], device: Device):
         self.inputs, self.outputs, self.device = inputs, outputs, device
-        self.is_static = all(n._type.is_static for n in [*inputs, *order(outputs)])
+        self.is_static = all(n._type.is_bounded for n in [*inputs, *order(outputs)])
         self.programs: dict[Any, Program] = {}
         self.generic: Program | None = None
         if self.is_static:
@@ -86,12 +87,13 @@ class Program:
 
     def __init__(self, inputs: list[Node], outputs: list[Node], device: Device):
         self.inputs, self.device = inputs, device
-        computed, self.places = distinct_outputs(outputs, lambda y: make(ROWS["positive"], [y]))
+        self.counts = counts_of(d for y in outputs for d in y.dims)         # results too: they say how much of a result counts
+        computed, self.places = distinct_outputs([*outputs, *self.counts], lambda y: make(ROWS["positive"], [y]))
         start = time.perf_counter()
         self.plan: Plan = make_plan(inputs, computed)
         self.kernels: list[CudaKernel] = self.plan.flat()  # type: ignore[assignment]
         device.prepare(self.kernels)
-        self.deciding = list({x: None for n in order(computed) for x in n.deps[len(n.inputs):]})
+        self.deciding = size_deciders(computed)
         self.bindings: dict[tuple[int, ...], Bound] = {}
         if config.debug >= 1:
             print(f"[symgrad] {len(order(computed))} nodes, {len(self.kernels)} CUDA kernels, {time.perf_counter() - start:.2f} s", file=sys.stderr)
@@ -101,8 +103,7 @@ class Program:
         sizes = sizes_from(self.inputs, arrays)
         # what decides sizes is computed on the host, before memory is planned
         for node, value in zip(self.deciding, Reference(self.inputs, self.deciding)(arrays) if self.deciding else ()):
-            counted = poly.Atom("counted", node, node.attrs["bound"]) if node.op is count else None
-            sizes[counted or poly.Atom("value", node)] = int(value)
+            sizes[poly.Atom("value", node)] = int(value)
         key = tuple(sizes.values())
         if key not in self.bindings:
             while len(self.bindings) >= KEPT:
@@ -112,29 +113,38 @@ class Program:
 
 
 class Bound:
-    """A program with every size known: its memory on the device, and what the device does in a call."""
+    """A program with every size known or bounded: its memory on the device, and what the device does in a call."""
 
     def __init__(self, program: Program, sizes: dict[poly.Atom, int]):
         self.program, self.device = program, program.device
-        size_of, plan = sizes.__getitem__, program.plan
-        value = lambda size: int(poly.evaluate(size, size_of))
-        self.arena_bytes = plan.arena(size_of)[1]
+        self.sizes, plan = sizes, program.plan
+        elements = lambda x: x._type.most_elements(self.size_of)
+        self.arena_bytes = plan.arena(self.size_of)[1]
         kept = [*(x for x in plan.used_inputs if x in set(program.inputs)), *plan.outputs]
         rounded = lambda nbytes: -(-nbytes // ALIGNMENT) * ALIGNMENT
-        places = list(itertools.accumulate((rounded(value(x._type.nbytes)) for x in kept), initial=rounded(self.arena_bytes)))
+        places = list(itertools.accumulate((rounded(elements(x) * itemsize(x.dtype)) for x in kept), initial=rounded(self.arena_bytes)))
         self.memory = self.device.allocate(places[-1], f"{len(program.kernels)} kernels")
         self.shared = plan.shared
-        self.known = {x: self.memory.part(place, x.dtype, value(x._type.size)) for x, place in zip(kept, places)}
+        self.known = {x: self.memory.part(place, x.dtype, elements(x)) for x, place in zip(kept, places)}
         self.known.update((x, self.device.shared(x)) for x in self.shared)
-        self.actions = tuple(Unrolled(self.device, plan, size_of, self.memory.address, self.known).actions())
-        self.places = [(plan.outputs[p.k], p.copied, tuple(map(value, p.dims))) for p in program.places]
+        self.actions = tuple(Unrolled(self.device, plan, self.size_of, self.memory.address, self.known).actions())
+
+    def size_of(self, a: poly.Atom) -> int:
+        """A size that is known before the call."""
+        if a.kind == "counted":
+            raise BackendError(four_parts("a scan over values whose size is counted outside it", f"{a}", f"{a.args[0].op.name} made at {a.args[0].where}",
+                                          "T.where over all of them instead of x[mask]"))
+        return self.sizes[a]
 
     def __call__(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
         self.begin(arrays)
         for action in self.actions:
             action(self.device)
-        found = {y: self.device.read(self.known[y]) for y in self.program.plan.outputs}
-        return [(found[y].copy() if copied else found[y]).reshape(shape) for y, copied, shape in self.places]
+        found = [self.device.read(self.known[y]) for y in self.program.plan.outputs]
+        places, counts = self.program.places, self.program.counts
+        wanted, counted = places[:len(places) - len(counts)], places[len(places) - len(counts):]
+        numbers = {n: int(found[p.k][0]) for n, p in zip(counts, counted)}
+        return arranged(wanted, found, shapes_of(wanted, lambda a: numbers[a.args[0]] if a.kind == "counted" else self.sizes[a]))
 
     def begin(self, arrays: Sequence[np.ndarray]) -> None:
         """Bring the arguments and the values of shared variables to the device."""

@@ -43,8 +43,8 @@ class CudaKernel(Kernel):
     def grid(self, size_of: Any) -> int:
         """Blocks of a launch for sizes as `size_of(atom)` gives them; 0 where there is nothing to do."""
         if self.blocks is not None:
-            return poly.evaluate(self.blocks, size_of)
-        return min(-(-poly.evaluate(self.work, size_of) // self.block), MOST_BLOCKS)
+            return int(poly.largest(self.blocks, size_of))
+        return min(-(-int(poly.largest(self.work, size_of)) // self.block), MOST_BLOCKS)
 
     @property
     def types(self) -> tuple[str, ...]:

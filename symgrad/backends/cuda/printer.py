@@ -16,7 +16,7 @@ The dialect, beside the scalar functions that all backends share (`exp_float32`,
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from types import MappingProxyType
 from typing import Any
 
@@ -38,6 +38,14 @@ class CudaPrinter(Printer):
         super().__init__()
         self.team: Scope | None = None          # where all threads of a block are present, and may work together
         self.threads = 0
+        self.counts: dict[Atom, str] = {}       # sizes that an earlier kernel counted: read from memory at the start
+
+    def size(self, a: Atom) -> str:
+        if a.kind != "counted":
+            return super().size(a)
+        if a not in self.counts:
+            self.counts[a] = f"m{len(self.counts)} = {self.pointer(a.args[0])}[0]"
+        return self.counts[a].partition(" ")[0]
 
     def poly_text(self, value: Any) -> str:
         return index_text(value, self._atom_text)
@@ -86,14 +94,18 @@ class CudaPrinter(Printer):
     @contextmanager
     def rows(self, loops: Sequence[tuple[Atom, Any]], threads: int) -> Iterator[None]:
         """The points of these loops, one block each. What is computed here all threads compute, and sums they compute together."""
-        self.scope.bound |= {a for a, _ in loops}
-        if len(loops) == 1:
-            self.add(f"{self.index_name(loops[0][0])} = block()")
-        elif loops:
-            self.split("block()", poly.product(extent for _, extent in loops), loops)
-        self.team, self.threads = self.scope, threads
-        yield
-        self.team = None
+        total = poly.product(extent for _, extent in loops)
+        with ExitStack() as stack:
+            if not isinstance(total, int):      # of which there may be fewer than blocks
+                stack.enter_context(self.nested(f"if block() < {self.poly_text(total)}:", guarded=True))
+            self.scope.bound |= {a for a, _ in loops}
+            if len(loops) == 1:
+                self.add(f"{self.index_name(loops[0][0])} = block()")
+            elif loops:
+                self.split("block()", total, loops)
+            self.team, self.threads = self.scope, threads
+            yield
+            self.team = None
 
     @contextmanager
     def lanes(self, loops: Sequence[tuple[Atom, Any]]) -> Iterator[Scope]:
@@ -164,7 +176,7 @@ class CudaPrinter(Printer):
     def kernel(self, header: Sequence[str] = (), taken: Mapping[Any, Any] = MappingProxyType({})) -> str:
         names = [what.name if kind == "scratch" else f"{'p' if kind == 'buffer' else 'n'}{slot}"
                  for slot, (kind, what) in enumerate(self.arguments)]
-        lines = ["    " + line for line in self.scope.lines or ["pass"]]
+        lines = ["    " + line for line in [*self.counts.values(), *self.scope.lines] or ["pass"]]
         return "\n".join([*header, f"def kernel({', '.join(names)}):", *lines]) + "\n"
 
 

@@ -72,7 +72,8 @@ class Unrolled:
         self.offsets, _ = plan.arena(size_of)
 
     def value(self, size: Any) -> int:
-        return int(poly.evaluate(size, self.size_of))
+        """A size, or the largest that it can be if it is counted on the device."""
+        return int(poly.largest(size, self.size_of))
 
     def actions(self) -> Iterator[Any]:
         for k, item in enumerate(self.plan.kernels):
@@ -107,7 +108,7 @@ class Unrolled:
             known: dict[Node, Any] = dict(conditions)
             for r in loop.rows:
                 known[r.inner] = self.row(place(r.memory), self.value(r.offset) + t * self.value(r.stride), r.inner.dtype,
-                                          int(poly.evaluate(r.inner._type.size, inside)))
+                                          int(poly.largest(r.inner._type.size, inside)))
             assert numbers is not None
             known[loop.node.op.body.step] = Memory(numbers.address + 8 * t, "int64", 1)
             yield from Unrolled(self.device, loop.plan, inside, base, known).actions()
