@@ -14,6 +14,7 @@ from symgrad.backends.cpu import driver, toolchain
 from symgrad.backends.cpu.driver import Binding, Branch, Call, Entry, Loop, assemble
 from symgrad.backends.cpu.objects import CacheWarning, ObjectCache
 from symgrad.backends.plain import run_text
+from symgrad.base import progress
 from symgrad.base.config import config
 from symgrad.base.errors import CompileError
 
@@ -37,11 +38,11 @@ def kernel(args):
 """
 
 
-@pytest.fixture(params=toolchain.FRONT_ENDS)
-def front_end(request, monkeypatch):
+@pytest.fixture(params=["numba", "reader"])
+def front_end(request):
     """Each test that takes this runs with Numba's front end and with the dialect's own reader."""
-    monkeypatch.setattr(toolchain, "FRONT_END", request.param)
-    return request.param
+    with config(front_end=request.param):
+        yield request.param
 
 
 both = pytest.mark.usefixtures("front_end")
@@ -509,3 +510,42 @@ def test_micro_kernels_are_called_by_name():
     y = np.zeros((2, 16), np.float32)
     call(toolchain.compile_text(MICRO).address, [x, w, y])
     np.testing.assert_allclose(y, w @ x, rtol=1e-5, atol=1e-6)
+
+
+@both
+def test_kernels_share_their_micro_kernels_on_disk(tmp_path):
+    texts = [MICRO + f"    p2[{k}] = lit_float32(0.0)\n" for k in (0, 31)]
+    objects = lambda: sorted(tmp_path.glob("*/*.o"))
+    x, w = np.ones((3, 16), np.float32), np.ones((2, 3), np.float32)
+    toolchain._present.clear()
+    with config(cache_dir=str(tmp_path)):
+        toolchain.compile_texts([(text, "kernel") for text in texts])
+        assert len(objects()) == 3                                  # two kernels and one micro-kernel
+        for missing in (None, *objects()):
+            if missing:
+                missing.unlink()
+            toolchain._kernels.clear()
+            toolchain._present.clear()
+            again = toolchain.compile_texts([(text, "kernel") for text in texts])
+            assert all(kernel.cached for kernel in again) == (missing is None)
+            assert len(objects()) == 3
+            for kernel, zero in zip(again, (0, 31)):
+                y = np.zeros(32, np.float32)
+                call(kernel.address, [x, w, y])
+                np.testing.assert_array_equal(y, np.where(np.arange(32) == zero, 0, 3))
+
+
+@both
+@pytest.mark.parametrize("call_text", ["mk0(p0, p1, p2, 0, 3)", "mk0(p0, p1, 0, 0, 3, 0)", "mk0(p0, p1, p2, 0, 3, lit_float32(0.0))",
+                                       "mk0(p0, p1, p2, 0, 3, 0, 0)"])
+def test_a_micro_kernel_is_strict_about_its_arguments(call_text):
+    with pytest.raises(CompileError, match="mk0.* takes 3 pointers and 3 indices"):
+        toolchain.compile_text(MICRO.replace("mk0(p0, p1, p2, 0, 3, 0)", call_text))
+
+
+@pytest.mark.parametrize("shown", [True, False])
+def test_a_long_compilation_shows_a_bar_if_wanted(shown, capsys, monkeypatch):
+    monkeypatch.setattr(progress, "PATIENCE", 0.0)
+    with config(progress="on" if shown else "off", cache_dir=None):
+        toolchain.compile_texts([(DOUBLE + f"# bar {k} {os.getpid()}\n", "double") for k in range(3)])
+    assert ("compiling kernels" in capsys.readouterr().err) == shown

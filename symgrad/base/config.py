@@ -57,6 +57,7 @@ SETTINGS = {row.name: row for row in (
     Setting("num_threads", _cores(), _threads, "threads a compiled function may use"),
     Setting("cache_dir", None, lambda v: None if v is None else os.fspath(v), "folder of compiled kernels; None: the user's cache folder"),
     Setting("cache_size_mib", 1024, int, "size the kernel cache is pruned to"),
+    Setting("front_end", "reader", _one_of("reader", "numba"), "what reads CPU kernels: the fast reader of their dialect, or Numba, its measure"),
     Setting("allow_winograd", True, _boolean, "3x3 convolutions may use Winograd's algorithm (error about 5e-5)"),
     Setting("allow_tf32", False, _boolean, "GPU matrix products may round inputs to TF32"),
     Setting("debug", 0, int, "0 silent ... 6 every rewrite"),

@@ -7,6 +7,7 @@ and the shortest pipeline that still infers types do; optimisation and machine c
 
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Callable
 from functools import cache
@@ -21,7 +22,6 @@ from numba.core.compiler_lock import global_compiler_lock
 from numba.core.compiler_machinery import LoweringPass, PassManager, register_pass
 from numba.core.cpu import CPUContext
 from numba.core.datamodel import models
-from numba.core.extending import _Intrinsic
 from numba.core.imputils import lower_constant
 from numba.core.typed_passes import IRLegalization, NopythonTypeInference, PreLowerStripPhis
 from numba.core.typing.templates import builtin_registry as builtin_templates
@@ -33,9 +33,10 @@ from numba.extending import register_model
 
 from symgrad.base.errors import close_match
 
-from . import micro, scalars
+from . import scalars
+from .micro_code import Micro, named_by
 from .pointers import ARGUMENTS, NUMBA_TYPES, Ptr, type_advance, type_ptr, type_size
-from .values import LLVM_TYPES
+from .values import LLVM_TYPES, empty_module
 
 ENTRY = "kernel"
 PYTHON_NAMES = {"range": range}
@@ -135,21 +136,18 @@ def _type_extremum(name: str):
     return define
 
 
-def _micro_kernel(name: str, kernel: Any) -> Native:
-    """A micro-kernel: an intrinsic of Numba's, or an object with `emit(builder, *values)`."""
+def _micro_kernel(name: str, kernel: Micro) -> Native:
+    """A micro-kernel as a function of kernel text."""
     def emit(context, builder, sig, args):
         kernel.emit(builder, *args)
         return context.get_dummy_value()
 
     def define(*args):
-        if isinstance(kernel, _Intrinsic):
-            found = kernel._defn(_typing(), *args)
-        else:
-            kinds = [a if isinstance(a, Ptr) else types.int64 for a in args]
-            found = signature(types.none, *kinds), emit
-        if found is None:
-            raise TypeError(f"cannot take ({', '.join(map(str, args))})")
-        return found
+        pointers, sizes = args[:kernel.pointers], args[kernel.pointers:]
+        fits = len(args) == kernel.pointers + kernel.sizes and all(isinstance(a, Ptr) for a in pointers)
+        if not fits or not all(isinstance(a, types.Integer) for a in sizes):
+            raise TypeError(f"takes {kernel.pointers} pointers and {kernel.sizes} indices, not ({', '.join(map(str, args))})")
+        return signature(types.none, *pointers, *[types.int64] * kernel.sizes), emit
     return Native(name, define)
 
 
@@ -199,14 +197,11 @@ class _Codegen:
 
     def __init__(self) -> None:
         llvm.initialize_native_target()
-        self.triple = llvm.get_process_triple()
-        target = llvm.Target.from_triple(self.triple).create_target_machine()
+        target = llvm.Target.from_triple(llvm.get_process_triple()).create_target_machine()
         self.target_data = target.target_data
 
     def _create_empty_module(self, name: str) -> ir.Module:
-        module = ir.Module(name)
-        module.triple, module.data_layout = self.triple, str(self.target_data)
-        return module
+        return empty_module(name)
 
 
 class _Library:
@@ -335,25 +330,20 @@ def literal_value(dtype: str, written: str) -> Any:
     return np.dtype(dtype).type(written)
 
 
-def _kernel_function(text: str) -> Callable:
-    """The Python function that the text defines, with everything it names bound."""
+def _kernel_function(text: str) -> tuple[Callable, list[Micro]]:
+    """The Python function that the text defines, with everything it names bound, and the micro-kernels it calls."""
     text, namespace = literals(text)
-    code = compile(text, "<kernel>", "exec")
-    factories = {name: getattr(micro, name) for name in micro.__all__}
-    defined = {"args", ENTRY}
-    for name in names(code):
-        found = PYTHON_NAMES.get(name) or factories.get(name) or native(name)
-        if found is not None:
-            namespace[name] = found
-    exec(code, namespace)
-    for name in names(code) - defined:
-        value = namespace.get(name)
-        if value is None:
-            known = [*PYTHON_NAMES, *factories, *scalars.names(), "size", "advance", "ptr_float32"]
+    *header, definition = ast.parse(text, "<kernel>").body
+    micro_kernels = named_by(header)
+    namespace.update((name, _micro_kernel(name, kernel)) for name, kernel in micro_kernels.items())
+    code = compile(ast.Module([definition], []), "<kernel>", "exec")
+    for name in names(code) - {"args", ENTRY} - set(namespace):
+        namespace[name] = PYTHON_NAMES.get(name) or native(name)
+        if namespace[name] is None:
+            known = [*PYTHON_NAMES, *micro_kernels, *scalars.names(), "size", "advance", "ptr_float32"]
             raise NameError(f"the kernel names {name!r}, which does not exist{close_match(name, known)}")
-        if isinstance(value, _Intrinsic) or hasattr(value, "emit"):
-            namespace[name] = _micro_kernel(name, value)
-    return namespace[ENTRY]
+    exec(code, namespace)
+    return namespace[ENTRY], list(micro_kernels.values())
 
 
 def _allow_contraction(function: ir.Function) -> None:
@@ -388,15 +378,15 @@ def _lowered(function: Callable, pipeline: type[_Pipeline]) -> ir.Module:
 
 
 @global_compiler_lock
-def llvm_text(text: str, symbol: str) -> str:
-    """The unoptimised LLVM assembly of a kernel text, with entry point `void symbol(int64_t *)`.
+def llvm_text(text: str, symbol: str) -> tuple[str, list[Micro]]:
+    """(unoptimised LLVM assembly, micro-kernels) of a kernel text, with entry point `void symbol(int64_t *)`.
 
     Raises whatever Python or Numba raise for text that is not a kernel.
     """
-    function = _kernel_function(text)
+    function, micro_kernels = _kernel_function(text)
     try:
         module = _lowered(function, _Pipeline)
     except errors.TypingError:
         module = _lowered(function, _PipelineWithSSA)
     _add_entry(module, symbol)
-    return str(module)
+    return str(module), micro_kernels

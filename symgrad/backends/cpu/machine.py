@@ -7,7 +7,7 @@ argument tables, so code is never unloaded.
 from __future__ import annotations
 
 import ctypes.util
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from ctypes import string_at
 from functools import cache
 from threading import RLock, local
@@ -106,14 +106,18 @@ def _engine() -> llvm.ExecutionEngine:
     return llvm.create_mcjit_compiler(llvm.parse_assembly(""), _target_machine())
 
 
-def load(object_file: bytes, symbols: Sequence[str]) -> list[int]:
-    """The addresses of `symbols` in an object file, now loaded. Raises RuntimeError if one is missing."""
+def load(object_files: Iterable[bytes], symbols: Sequence[str]) -> list[int]:
+    """The addresses of `symbols` in object files, now loaded, which may call each other and earlier ones.
+
+    Raises RuntimeError if a symbol is missing.
+    """
     with _lock:
         engine = _engine()
-        engine.add_object_file(llvm.ObjectFileRef.from_data(object_file))
+        for object_file in object_files:
+            engine.add_object_file(llvm.ObjectFileRef.from_data(object_file))
         engine.finalize_object()
         addresses = [engine.get_function_address(symbol) for symbol in symbols]
     for symbol, address in zip(symbols, addresses):
         if not address:
-            raise RuntimeError(f"the object file does not define {symbol}")
+            raise RuntimeError(f"no object file defines {symbol}")
     return addresses

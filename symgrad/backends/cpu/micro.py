@@ -1,4 +1,4 @@
-"""Register-tiled micro-kernels: each is ONE intrinsic, so that the compiler's front end sees a single call.
+"""Register-tiled micro-kernels: machine code of their own, which kernels call by name.
 
 A factory gets every number of its kernel as a plain argument: its call is spelled in the header of the kernel
 text, which is the key of the object cache. All offsets and strides count elements. `last` is the number of
@@ -9,14 +9,11 @@ takes typed pointers (any slot) and int64 bounds, returns nothing, and accepts u
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from llvmlite import ir
 from llvmlite.ir import Value
-from numba import types
-from numba.core import cgutils
-from numba.extending import intrinsic
 
+from .micro_code import Micro, factory
 from .micro_plain import (  # noqa: F401  (the plain backend looks for a twin of every factory here)
     plain_argmax_micro,
     plain_copy_micro,
@@ -31,6 +28,7 @@ from .micro_plain import (  # noqa: F401  (the plain backend looks for a twin of
     plain_winograd_weight_micro,
     plain_zero_micro,
 )
+from .values import declared, keep_rolled
 
 __all__ = [
     "argmax_micro",
@@ -50,6 +48,7 @@ __all__ = [
 I64, I32, I1 = ir.IntType(64), ir.IntType(32), ir.IntType(1)
 
 
+@factory
 def tile_micro(
     dtype: str,
     lanes: int,
@@ -63,7 +62,7 @@ def tile_micro(
     taps: Sequence[tuple[int, int]] = ((0, 0),),
     steps: Sequence[tuple[int, int]] = ((0, 0),),
     last: int | None = None,
-) -> Callable:
+) -> Micro:
     """The outer-product kernel `mk(x, w, y, c0, c1, done)` behind matrix products and convolutions.
 
     y[i*y_row + p] (+)= sum over c in [c0, c1), (xs, ws) in steps and (xt, wt) in taps of
@@ -118,11 +117,12 @@ def tile_micro(
         for (i, j), value in zip(tile, total):
             vec.store(y, i * y_row + lanes * j, value)
 
-    return _intrinsic(emit, pointers=3, sizes=3)
+    return Micro(emit, pointers=3, sizes=3)
 
 
+@factory
 def dot_micro(dtype: str, lanes: int, rows: int, columns: Sequence[int], *, a_row: int, y_row: int,
-              end: int = 0, last: int = 0) -> Callable:
+              end: int = 0, last: int = 0) -> Micro:
     """The inner-product kernel `mk(a, x, y, p0, p1, count, a_next, x_next)`.
 
     y[i*y_row + t] += sum over m < count and p in [p0, p1) of
@@ -160,10 +160,11 @@ def dot_micro(dtype: str, lanes: int, rows: int, columns: Sequence[int], *, a_ro
             sums = vec.horizontal(acc[i * len(columns):(i + 1) * len(columns)], width)
             narrow.store(y, i * y_row, b.fadd(narrow.load(y, i * y_row), sums))
 
-    return _intrinsic(emit, pointers=3, sizes=5)
+    return Micro(emit, pointers=3, sizes=5)
 
 
-def copy_micro(dtype: str, lanes: int, vectors: int, *, last: int | None = None) -> Callable:
+@factory
+def copy_micro(dtype: str, lanes: int, vectors: int, *, last: int | None = None) -> Micro:
     """The copy `mk(x, y, count, x_row, y_row)` of `count` rows: y[r*y_row + p] = x[r*x_row + p].
 
     p runs over vectors*lanes.
@@ -184,16 +185,17 @@ def copy_micro(dtype: str, lanes: int, vectors: int, *, last: int | None = None)
 
         _loop(b, _int(0), count, 1, [], row)
 
-    return _intrinsic(emit, pointers=2, sizes=3)
+    return Micro(emit, pointers=2, sizes=3, in_place=True)
 
 
-def zero_micro(dtype: str) -> Callable:
+@factory
+def zero_micro(dtype: str) -> Micro:
     """The fill `mk(y, count, parts, y_part)`: y[part*y_part + p] = 0 for part < parts, p < count."""
     def emit(b: ir.IRBuilder, y: Value, count: Value, parts: Value, y_part: Value) -> None:
         vec = _Vectors(b, dtype, 1)
         byte = ir.PointerType(ir.IntType(8))
         kind = ir.FunctionType(ir.VoidType(), [byte, ir.IntType(8), I64, I1])
-        fill = cgutils.get_or_insert_function(b.module, kind, "llvm.memset.p0.i64")
+        fill = declared(b.module, kind, "llvm.memset.p0.i64")
 
         def part(k: Value, nothing: list) -> list:
             start = b.bitcast(vec.at(y, b.mul(k, y_part)), byte)
@@ -202,10 +204,11 @@ def zero_micro(dtype: str) -> Callable:
 
         _loop(b, _int(0), parts, 1, [], part)
 
-    return _intrinsic(emit, pointers=1, sizes=3)
+    return Micro(emit, pointers=1, sizes=3, in_place=True)
 
 
-def transpose_micro(dtype: str, lanes: int, lines: int, *, end: int, last: int = 0) -> Callable:
+@factory
+def transpose_micro(dtype: str, lanes: int, lines: int, *, end: int, last: int = 0) -> Micro:
     """The transposition `mk(x, y, x_line, y_row)`: y[k*y_row + q] = x[q*x_line + k] for k < end + last.
 
     end is a multiple of lanes, last < lanes. q runs over `lines`, rounded up to whole vectors: the surplus is
@@ -214,27 +217,33 @@ def transpose_micro(dtype: str, lanes: int, lines: int, *, end: int, last: int =
     def emit(b: ir.IRBuilder, x: Value, y: Value, x_line: Value, y_row: Value) -> None:
         vec = _Vectors(b, dtype, lanes)
 
+        def square(x_at: Value, y_at: Value, count: int, exist: int) -> None:
+            values = [vec.load(vec.at(x_at, b.mul(_int(q), x_line)), 0, exist) if q < count else vec.zero for q in range(lanes)]
+            for q, value in enumerate(vec.transposed(values)[:exist]):
+                vec.store(vec.at(y_at, b.mul(_int(q), y_row)), 0, value)
+
         def block(k: Value, nothing: list, exist: int = lanes) -> list:
             x_at, y_at = vec.at(x, k), vec.at(y, b.mul(k, y_row))
-            for first in range(0, lines, lanes):
-                values = [
-                    vec.load(vec.at(x_at, b.mul(_int(first + q), x_line)), 0, exist)
-                    if first + q < lines
-                    else vec.zero
-                    for q in range(lanes)
-                ]
-                for q, value in enumerate(vec.transposed(values)[:exist]):
-                    vec.store(vec.at(y_at, b.mul(_int(q), y_row)), first, value)
+
+            def squares(first: Value, nothing: list) -> list:
+                square(vec.at(x_at, b.mul(first, x_line)), vec.at(y_at, first), lanes, exist)
+                return nothing
+
+            whole = lines - lines % lanes
+            _loop(b, _int(0), _int(whole), lanes, [], squares)
+            if whole < lines:
+                square(vec.at(x_at, b.mul(_int(whole), x_line)), vec.at(y_at, whole), lines - whole, exist)
             return nothing
 
         _loop(b, _int(0), _int(end), lanes, [], block)
         if last:
             block(_int(end), [], last)
 
-    return _intrinsic(emit, pointers=2, sizes=2)
+    return Micro(emit, pointers=2, sizes=2)
 
 
-def max_micro(dtype: str, lanes: int, count: int, *, columns: Sequence[int]) -> Callable:
+@factory
+def max_micro(dtype: str, lanes: int, count: int, *, columns: Sequence[int]) -> Micro:
     """The running maximum `mk(x, y)`: y[p] = max(y[p], x[columns[0] + p], ...) for p < count; NaN wins.
 
     y is updated in whole vectors.
@@ -252,12 +261,13 @@ def max_micro(dtype: str, lanes: int, count: int, *, columns: Sequence[int]) -> 
 
         _loop(b, _int(0), _int(count), lanes, [], positions)
 
-    return _intrinsic(emit, pointers=2, sizes=0)
+    return Micro(emit, pointers=2, sizes=0)
 
 
+@factory
 def argmax_micro(
     dtype: str, lanes: int, count: int, *, columns: Sequence[int], places: Sequence[int], stride: int
-) -> Callable:
+) -> Micro:
     """The running maximum `mk(x, y, at, place)` that also keeps where it was found.
 
     As `max_micro`, and at[p] (int32) becomes place + places[k] + p*stride where candidate columns[k] is
@@ -265,6 +275,7 @@ def argmax_micro(
     """
     def emit(b: ir.IRBuilder, x: Value, y: Value, at: Value, place: Value) -> None:
         vec, numbers = _Vectors(b, dtype, lanes), ir.VectorType(I32, lanes)
+        at = b.bitcast(at, ir.PointerType(I32))
 
         def splat(number: Value) -> Value:
             first = b.insert_element(ir.Constant(numbers, ir.Undefined), number, ir.Constant(I32, 0))
@@ -286,10 +297,11 @@ def argmax_micro(
 
         _loop(b, _int(0), _int(count), lanes, [], positions)
 
-    return _intrinsic(emit, pointers=3, sizes=1)
+    return Micro(emit, pointers=3, sizes=1)
 
 
-def unpool_micro(dtype: str, lanes: int, count: int, *, x_row: int, y_row: int) -> Callable:
+@factory
+def unpool_micro(dtype: str, lanes: int, count: int, *, x_row: int, y_row: int) -> Micro:
     """The gradient `mk(x, g, y)` of 2x2 max pooling for one line of `count` windows.
 
     y[r*y_row + 2*q + s] = g[q] where x[r*x_row + 2*q + s] is the first maximum of window q, or its last NaN,
@@ -328,10 +340,11 @@ def unpool_micro(dtype: str, lanes: int, count: int, *, x_row: int, y_row: int) 
         if count > full:
             windows(_int(full), [], count - full)
 
-    return _intrinsic(emit, pointers=3, sizes=0)
+    return Micro(emit, pointers=3, sizes=0)
 
 
-def split_micro(dtype: str, lanes: int, step: int) -> Callable:
+@factory
+def split_micro(dtype: str, lanes: int, step: int) -> Micro:
     """The deinterleaving copy `mk(x, y, count, y_phase)`: y[phase*y_phase + p] = x[p*step + phase].
 
     phase < step; p runs over `count`, rounded up to whole vectors.
@@ -348,7 +361,7 @@ def split_micro(dtype: str, lanes: int, step: int) -> Callable:
 
         _loop(b, _int(0), count, lanes, [], positions)
 
-    return _intrinsic(emit, pointers=2, sizes=2)
+    return Micro(emit, pointers=2, sizes=2)
 
 
 # Winograd's minimal filtering F(m x m, 3 x 3): y = A' ((G w G') * (B' x B)) A, on tiles of m + 2 pixels.
@@ -366,55 +379,59 @@ _FILTERING = {
 }
 
 
-def winograd_input_micro(
-    dtype: str, lanes: int, m: int, *, rows: Sequence[int], columns: Sequence[int], v_next: int
-) -> Callable:
-    """The transform `mk(x, v)` of `lanes` tiles: v[(i*(m+2) + j)*v_next + p] = (B' x B)[i, j] of tile p.
+@factory
+def winograd_input_micro(dtype: str, lanes: int, m: int) -> Micro:
+    """The transform `mk(x, v, v_next, phase, line)` of `lanes` tiles: v[(i*(m+2) + j)*v_next + p] = (B' x B)[i, j] of tile p.
 
-    Pixel (i, j) of tile p is x[rows[i] + columns[j] + p].
+    x holds each of the m x m phases of an image apart: pixel (i, j) of tile p is
+    x[(i%m * m + j%m)*phase + i//m * line + j//m + p].
     """
-    def emit(b: ir.IRBuilder, x: Value, v: Value) -> None:
-        vec = _Vectors(b, dtype, lanes)
-        tile = [[vec.load(x, row + column) for column in columns] for row in rows]
+    def emit(b: ir.IRBuilder, x: Value, v: Value, v_next: Value, phase: Value, line: Value) -> None:
+        vec, side = _Vectors(b, dtype, lanes), range(m + 2)
+        phases = [vec.at(x, b.mul(phase, _int(k))) for k in range(m * m)]
+        lines = [[vec.at(start, b.mul(line, _int(k))) if k else start for k in range((m + 1) // m + 1)] for start in phases]
+        tile = [[vec.load(lines[i % m * m + j % m][i // m], j // m) for j in side] for i in side]
         _store_square(vec, v, v_next, _two_sided(vec, _FILTERING[m]["B"], tile))
 
-    return _intrinsic(emit, pointers=2, sizes=0)
+    return Micro(emit, pointers=2, sizes=3)
 
 
-def winograd_weight_micro(dtype: str, lanes: int, m: int, *, taps: Sequence[int], w_lane: int, u_next: int,
-                          exist: int | None = None) -> Callable:
-    """The transform `mk(w, u)` of `lanes` filters: u[(i*(m+2) + j)*u_next + p] = (G w G')[i, j] of filter p.
+@factory
+def winograd_weight_micro(dtype: str, lanes: int, m: int, *, taps: Sequence[int], exist: int | None = None) -> Micro:
+    """The transform `mk(w, u, w_lane, u_next)` of `lanes` filters: u[(i*(m+2) + j)*u_next + p] = (G w G')[i, j] of filter p.
 
     Tap (r, s) of filter p is w[taps[3*r + s] + p*w_lane]; filters from `exist` on count as zero.
     """
-    def emit(b: ir.IRBuilder, w: Value, u: Value) -> None:
+    def emit(b: ir.IRBuilder, w: Value, u: Value, w_lane: Value, u_next: Value) -> None:
         vec = _Vectors(b, dtype, lanes)
+        filters = [vec.at(w, b.mul(w_lane, _int(lane))) for lane in range(lanes if exist is None else exist)]
 
         def gathered(tap: int) -> Value:
             value = vec.zero
-            for lane in range(lanes if exist is None else exist):
-                scalar = b.load(vec.at(w, tap + lane * w_lane), align=vec.bytes)
+            for lane, own in enumerate(filters):
+                scalar = b.load(vec.at(own, tap), align=vec.bytes)
                 value = b.insert_element(value, scalar, ir.Constant(I32, lane))
             return value
         tile = [[gathered(taps[3 * r + s]) for s in range(3)] for r in range(3)]
         _store_square(vec, u, u_next, _two_sided(vec, _FILTERING[m]["G"], tile))
 
-    return _intrinsic(emit, pointers=2, sizes=0)
+    return Micro(emit, pointers=2, sizes=2)
 
 
-def winograd_output_micro(dtype: str, lanes: int, m: int, *, t_next: int, y_row: int) -> Callable:
-    """The transform `mk(t, y)` of `lanes` tiles: y[a*y_row + p*m + b] = (A' t A)[a, b] of tile p.
+@factory
+def winograd_output_micro(dtype: str, lanes: int, m: int) -> Micro:
+    """The transform `mk(t, y, t_next, y_row)` of `lanes` tiles: y[a*y_row + p*m + b] = (A' t A)[a, b] of tile p.
 
     Product (i, j) of tile p is t[(i*(m+2) + j)*t_next + p].
     """
-    def emit(b: ir.IRBuilder, t: Value, y: Value) -> None:
+    def emit(b: ir.IRBuilder, t: Value, y: Value, t_next: Value, y_row: Value) -> None:
         vec, size = _Vectors(b, dtype, lanes), m + 2
-        tile = [[vec.load(t, (i * size + j) * t_next) for j in range(size)] for i in range(size)]
+        tile = [[vec.load(vec.at(t, b.mul(t_next, _int(i * size + j))), 0) for j in range(size)] for i in range(size)]
         for a, row in enumerate(_two_sided(vec, _FILTERING[m]["A"], tile)):
             for part, value in enumerate(vec.interleaved(row)):
-                vec.store(y, a * y_row + part * lanes, value)
+                vec.store(vec.at(y, b.mul(y_row, _int(a))), part * lanes, value)
 
-    return _intrinsic(emit, pointers=2, sizes=0)
+    return Micro(emit, pointers=2, sizes=2)
 
 
 def _two_sided(vec: _Vectors, matrix: Sequence[Sequence[float]], tile: list[list]) -> list[list]:
@@ -423,9 +440,9 @@ def _two_sided(vec: _Vectors, matrix: Sequence[Sequence[float]], tile: list[list
     return [vec.combined(matrix, [column[i] for column in columns]) for i in range(len(matrix))]
 
 
-def _store_square(vec: _Vectors, pointer: Value, distance: int, square: list[list]) -> None:
+def _store_square(vec: _Vectors, pointer: Value, distance: Value, square: list[list]) -> None:
     for k, value in enumerate(value for row in square for value in row):
-        vec.store(pointer, k * distance, value)
+        vec.store(vec.at(pointer, vec.b.mul(distance, _int(k))), 0, value)
 
 
 class _Vectors:
@@ -455,7 +472,7 @@ class _Vectors:
             return self.b.load(address, align=self.bytes)
         mask = ir.Constant(ir.VectorType(I1, self.lanes), [int(lane < exist) for lane in range(self.lanes)])
         kind = ir.FunctionType(self.type, [address.type, I32, mask.type, self.type])
-        masked = cgutils.get_or_insert_function(self.b.module, kind, f"llvm.masked.load.{self.name}.p0")
+        masked = declared(self.b.module, kind, f"llvm.masked.load.{self.name}.p0")
         return self.b.call(masked, [address, ir.Constant(I32, self.bytes), mask, self.zero])
 
     def store(self, pointer: Value, offset: int, value: Value) -> None:
@@ -477,9 +494,7 @@ class _Vectors:
 
     def fma(self, x: Value, y: Value, z: Value) -> Value:
         kind = ir.FunctionType(self.type, [self.type] * 3)
-        return self.b.call(
-            cgutils.get_or_insert_function(self.b.module, kind, f"llvm.fma.{self.name}"), [x, y, z]
-        )
+        return self.b.call(declared(self.b.module, kind, f"llvm.fma.{self.name}"), [x, y, z])
 
     def transposed(self, values: list) -> list:
         """The rows of the transposed square whose rows are `values`: log2(lanes) rounds of interleaving."""
@@ -574,7 +589,8 @@ def _int(value: int) -> ir.Constant:
 def _table(b: ir.IRBuilder, numbers: Sequence[int]) -> Value:
     """A constant int64 array inside the module."""
     kind = ir.ArrayType(I64, len(numbers))
-    table = cgutils.global_constant(b, "offsets", ir.Constant(kind, list(numbers)))
+    table = ir.GlobalVariable(b.module, kind, b.module.get_unique_name("offsets"))
+    table.linkage, table.global_constant, table.initializer = "internal", True, ir.Constant(kind, list(numbers))
     return table
 
 
@@ -615,7 +631,7 @@ def _loop(b: ir.IRBuilder, start: Value, stop: Value, step: int, carried: list, 
     index.add_incoming(following, b.block)
     for phi, result in zip(inner, results):
         phi.add_incoming(result, b.block)
-    b.cbranch(b.icmp_signed("<", following, stop), head, after)
+    keep_rolled(b.cbranch(b.icmp_signed("<", following, stop), head, after))
     end = b.block
     b.position_at_end(after)
     outcomes = []
@@ -625,19 +641,3 @@ def _loop(b: ir.IRBuilder, start: Value, stop: Value, step: int, carried: list, 
         phi.add_incoming(result, end)
         outcomes.append(phi)
     return outcomes
-
-
-def _intrinsic(emit: Callable[..., None], pointers: int, sizes: int) -> Callable:
-    """A Numba intrinsic of that many pointers, then int64 numbers, returning nothing."""
-    names = [f"a{k}" for k in range(pointers + sizes)]
-
-    def typed(context: Any, *arguments: Any) -> Any:
-        def generate(target: Any, builder: Any, signature: Any, values: Any) -> Any:
-            emit(builder, *values)
-            return target.get_dummy_value()
-        return types.void(*arguments[:pointers], *[types.int64] * sizes), generate
-
-    # Numba wants the exact number of parameters in the function it decorates
-    scope: dict = {"typed": typed}
-    exec(f"def micro(context, {', '.join(names)}): return typed(context, {', '.join(names)})", scope)
-    return intrinsic(scope["micro"])

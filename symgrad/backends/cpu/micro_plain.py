@@ -142,17 +142,17 @@ def beats(candidate: Array, best: Array) -> Array:
     return (candidate > best) | np.isnan(candidate)
 
 
-def plain_winograd_input_micro(dtype: str, lanes: int, m: int, *, rows: Sequence[int], columns: Sequence[int],
-                               v_next: int) -> Callable:
-    def kernel(x: Array, v: Array) -> None:
-        tile = np.array([[part(x, row + column, lanes) for column in columns] for row in rows])
+def plain_winograd_input_micro(dtype: str, lanes: int, m: int) -> Callable:
+    side = range(m + 2)
+
+    def kernel(x: Array, v: Array, v_next: int, phase: int, line: int) -> None:
+        tile = np.array([[part(x, (i % m * m + j % m) * phase + i // m * line + j // m, lanes) for j in side] for i in side])
         store_square(v, v_next, two_sided(FILTERING[m]["B"], tile))
     return kernel
 
 
-def plain_winograd_weight_micro(dtype: str, lanes: int, m: int, *, taps: Sequence[int], w_lane: int, u_next: int,
-                                exist: int | None = None) -> Callable:
-    def kernel(w: Array, u: Array) -> None:
+def plain_winograd_weight_micro(dtype: str, lanes: int, m: int, *, taps: Sequence[int], exist: int | None = None) -> Callable:
+    def kernel(w: Array, u: Array, w_lane: int, u_next: int) -> None:
         tile = np.zeros((9, lanes), dtype)
         for k, lane in product(range(9), range(lanes if exist is None else exist)):
             tile[k, lane] = part(w, taps[k] + lane * w_lane, 1)[0]
@@ -160,10 +160,10 @@ def plain_winograd_weight_micro(dtype: str, lanes: int, m: int, *, taps: Sequenc
     return kernel
 
 
-def plain_winograd_output_micro(dtype: str, lanes: int, m: int, *, t_next: int, y_row: int) -> Callable:
+def plain_winograd_output_micro(dtype: str, lanes: int, m: int) -> Callable:
     side = m + 2
 
-    def kernel(t: Array, y: Array) -> None:
+    def kernel(t: Array, y: Array, t_next: int, y_row: int) -> None:
         tile = np.array([part(t, k * t_next, lanes) for k in range(side**2)]).reshape(side, side, lanes)
         for a, row in enumerate(two_sided(FILTERING[m]["A"], tile)):
             part(y, a * y_row, m * lanes)[:] = row.T.ravel()

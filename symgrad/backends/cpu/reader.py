@@ -4,14 +4,13 @@ The dialect, which is a part of what Numba compiles:
 
     kernel     = header* def kernel(args): statement*          header = name = factory(literal*)
     statement  = name = e | p[e] = e | name op= e | p[e] op= e | e | pass
-               | if e: statement* else: statement* | for name in range(e*): statement*
+               | if e: statement* else: statement* | while e: statement* | for name in range(e*): statement*
     e          = name | literal | p[e] | f(e*) | e op e | -e | e < e | not e | e and e | e or e
                | e if e else e
 
 Every value has a dtype that the text fixes; nothing converts by itself but integer literals, which are int64.
 A name may hold values of several types one after the other: a use sees the assignment that stands before it
-in the text. Kernels with micro-kernels bring in Numba for the types in their signatures; others need llvmlite
-alone.
+in the text.
 """
 
 from __future__ import annotations
@@ -19,17 +18,16 @@ from __future__ import annotations
 import ast
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import Any, NoReturn
 
-import llvmlite.binding as llvm
 import numpy as np
 from llvmlite import ir
 
 from symgrad.base.errors import close_match
 
 from . import memory, scalars
-from .values import LLVM_TYPES, Value, constant, is_float
+from .micro_code import KernelError, Micro, named_by
+from .values import LLVM_TYPES, Value, constant, empty_module, is_float, keep_rolled
 
 ENTRY = "kernel"
 INDEX = "int64"
@@ -40,14 +38,6 @@ OPERATORS = {ast.Add: "add", ast.Sub: "sub", ast.Mult: "mul", ast.FloorDiv: "flo
 # unrolled.
 FEW_TURNS = 8
 COMPARISONS = {ast.Lt: "lt", ast.LtE: "le", ast.Gt: "gt", ast.GtE: "ge", ast.Eq: "eq", ast.NotEq: "ne"}
-
-
-class KernelError(Exception):
-    """A mistake in a kernel text, with its line."""
-
-    def __init__(self, message: str, lineno: int | None = None) -> None:
-        super().__init__(message)
-        self.lineno = lineno
 
 
 @dataclass(frozen=True)
@@ -76,16 +66,8 @@ class Table:
 Thing = Value | Pointer | Table
 
 
-@cache
-def _target() -> tuple[str, str]:
-    """(triple, data layout) of this machine."""
-    llvm.initialize_native_target()
-    triple = llvm.get_process_triple()
-    return triple, str(llvm.Target.from_triple(triple).create_target_machine().target_data)
-
-
-def llvm_text(text: str, symbol: str) -> str:
-    """The unoptimised LLVM assembly of a kernel text, with entry point `void symbol(int64_t *)`.
+def llvm_text(text: str, symbol: str) -> tuple[str, list[Micro]]:
+    """(unoptimised LLVM assembly, micro-kernels) of a kernel text, with entry point `void symbol(int64_t *)`.
 
     Raises SyntaxError for what is not Python, and KernelError, with the line, for what is not a kernel.
     """
@@ -95,36 +77,20 @@ def llvm_text(text: str, symbol: str) -> str:
         raise KernelError(f"a kernel text ends with `def {ENTRY}(args):`", definition.lineno)
     if (definition.name, len(definition.args.args)) != (ENTRY, 1):
         raise KernelError(f"a kernel text ends with `def {ENTRY}(args):`", definition.lineno)
-    module = ir.Module(symbol)
-    module.triple, module.data_layout = _target()
+    module = empty_module(symbol)
     function = ir.Function(module, ir.FunctionType(ir.VoidType(), [ir.PointerType(LLVM_TYPES[INDEX])]),
                            symbol)
     function.attributes.add("nounwind")
-    _Reader(function, definition, _micro_kernels(header)).read(definition.body)
-    return str(module)
-
-
-def _micro_kernels(header: Sequence[ast.stmt]) -> dict[str, Any]:
-    """The micro-kernels that the header lines name."""
-    if not header:
-        return {}
-    from . import micro
-    space = {name: getattr(micro, name) for name in micro.__all__}
-    for line in header:
-        if not (isinstance(line, ast.Assign) and isinstance(line.value, ast.Call)):
-            raise KernelError("a header line is `name = factory(...)`", line.lineno)
-        try:
-            exec(compile(ast.Module([line], []), "<kernel>", "exec"), space)
-        except Exception as error:
-            raise KernelError(f"{type(error).__name__}: {error}", line.lineno) from error
-    return space
+    reader = _Reader(function, definition, named_by(header))
+    reader.read(definition.body)
+    return str(module), list(reader.micro_kernels.values())
 
 
 class _Reader:
     """Walks one kernel and emits it."""
 
     def __init__(self, function: ir.Function, definition: ast.FunctionDef,
-                 micro_kernels: dict[str, Any]) -> None:
+                 micro_kernels: dict[str, Micro]) -> None:
         self.function, self.micro_kernels = function, micro_kernels
         self.slots_of_names = function.append_basic_block("entry")      # where every variable gets its memory
         self.builder = ir.IRBuilder(function.append_basic_block("body"))
@@ -209,31 +175,55 @@ class _Reader:
         b.position_at_end(head)
         counter = b.phi(LLVM_TYPES[INDEX])
         counter.add_incoming(start, before)
-        b.cbranch(b.icmp_signed("<" if step > 0 else ">", counter, stop), body, after)
+        b.cbranch(self.more(counter, stop, step), body, after)
         b.position_at_end(body)
         self.set_name(statement.target.id, Value(b, counter, INDEX))
         self.statements(statement.body)
-        counter.add_incoming(b.add(counter, self.integer(step).llvm, flags=("nsw",)), b.block)
+        counter.add_incoming(b.add(counter, step, flags=("nsw",)), b.block)
         again = b.branch(head)
         if self.micro_calls > micro_calls or not 0 < _turns(start, stop, step) < FEW_TURNS:
-            _keep_rolled(again)
+            keep_rolled(again)
         b.position_at_end(after)
 
-    def range_of(self, call: ast.expr) -> tuple[ir.Value, ir.Value, int]:
-        """(start, stop, step) of a loop; the step is a literal."""
+    def more(self, counter: ir.Value, stop: ir.Value, step: ir.Value) -> ir.Value:
+        """Whether a loop goes on: counters of negative steps go down to `stop`."""
+        b = self.builder
+        up, down = lambda: b.icmp_signed("<", counter, stop), lambda: b.icmp_signed(">", counter, stop)
+        if isinstance(step, ir.Constant):
+            return up() if _signed(step) > 0 else down()
+        return b.select(b.icmp_signed(">", step, self.integer(0).llvm), up(), down())
+
+    def do_While(self, statement: ast.While) -> None:
+        if statement.orelse:
+            self.fail("a loop is `while condition:`")
+        head, body, after = (self.function.append_basic_block() for _ in range(3))
+        self.builder.branch(head)
+        self.builder.position_at_end(head)
+        self.builder.cbranch(self.truth(statement.test).llvm, body, after)
+        self.builder.position_at_end(body)
+        self.statements(statement.body)
+        self.builder.branch(head)
+        self.builder.position_at_end(after)
+
+    def range_of(self, call: ast.expr) -> tuple[ir.Value, ir.Value, ir.Value]:
+        """(start, stop, step) of a loop."""
         if not (isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "range"
                 and 1 <= len(call.args) <= 3):
             self.fail("loops run over range(...)")
-        step = 1
-        if len(call.args) == 3:
-            try:
-                step = ast.literal_eval(call.args[2])
-            except ValueError:
-                step = 0
-            if not isinstance(step, int) or step == 0:
-                self.fail("the step of a range is a literal integer, not 0")
-        bounds = [self.index(a) for a in call.args[:2]]
-        return *(bounds if len(bounds) == 2 else (self.integer(0).llvm, bounds[0])), step
+        bounds = [self.literal_or_index(a) for a in call.args]
+        start, stop = bounds[:2] if len(bounds) > 1 else (self.integer(0).llvm, bounds[0])
+        step = bounds[2] if len(bounds) == 3 else self.integer(1).llvm
+        if isinstance(step, ir.Constant) and step.constant == 0:
+            self.fail("the step of a range is not 0")
+        return start, stop, step
+
+    def literal_or_index(self, node: ast.expr) -> ir.Value:
+        """An index; a negative literal is one number, not the negation of another."""
+        try:
+            number = ast.literal_eval(node)
+        except ValueError:
+            return self.index(node)
+        return self.integer(number).llvm if type(number) is int else self.index(node)
 
     # ---- expressions ---------------------------------------------------------------------------------------
 
@@ -359,7 +349,8 @@ class _Reader:
         if name.startswith("lit_"):
             return self.literal(name[4:], node)
         if name in self.micro_kernels:
-            return self.micro_kernel(name, [self.value(a) for a in node.args])
+            self.micro_kernel(name, [self.value(a) for a in node.args])
+            return None
         arguments = [self.value(a) for a in node.args]
         if name in ("size", "advance", "min", "max") or name.startswith("ptr_"):
             return getattr(self, f"call_{name.split('_')[0]}")(name, node, arguments)
@@ -422,33 +413,15 @@ class _Reader:
 
     call_max = call_min
 
-    def micro_kernel(self, name: str, arguments: list) -> Value | None:
-        """Emit a micro-kernel: by its `emit(builder, *values)`, or as an intrinsic of Numba's."""
+    def micro_kernel(self, name: str, arguments: list) -> None:
+        """The call of a micro-kernel."""
         kernel = self.micro_kernels[name]
         self.micro_calls += 1
-        if hasattr(kernel, "emit"):
-            kernel.emit(self.builder, *(a.llvm for a in arguments))
-            return None
-        from numba.core import types
-
-        from .pointers import NUMBA_TYPES, Ptr
-        kinds = [Ptr(*a.kind) if isinstance(a, Pointer) else NUMBA_TYPES[a.dtype] for a in arguments]
-        try:
-            signature, emit = kernel._defn(None, *kinds)
-        except TypeError as error:
-            return self.fail(f"{name}: {error}")
-        result = emit(_NumbaContext, self.builder, signature, [a.llvm for a in arguments])
-        if signature.return_type == types.none:
-            return None
-        return Value(self.builder, result, str(signature.return_type))
-
-
-class _NumbaContext:
-    """What a micro-kernel's emitter may ask of Numba's target context."""
-
-    @staticmethod
-    def get_dummy_value() -> ir.Value:
-        return ir.Constant(ir.IntType(1), 0)
+        wanted = [Pointer] * kernel.pointers + [Value] * kernel.sizes
+        fits = len(arguments) == len(wanted) and all(map(isinstance, arguments, wanted))
+        if not fits or any(a.dtype != INDEX for a in arguments[kernel.pointers:]):
+            self.fail(f"{name} takes {kernel.pointers} pointers and {kernel.sizes} indices, not ({', '.join(map(_described, arguments))})")
+        kernel.emit(self.builder, *(a.llvm for a in arguments))
 
 
 def literal_value(dtype: str, written: Any) -> Any:
@@ -458,20 +431,17 @@ def literal_value(dtype: str, written: Any) -> Any:
     return np.dtype(dtype).type(written)
 
 
-def _turns(start: ir.Value, stop: ir.Value, step: int) -> int:
-    """How often a loop runs, if its bounds are literals; else 0."""
-    if not (isinstance(start, ir.Constant) and isinstance(stop, ir.Constant)):
+def _turns(*bounds: ir.Value) -> int:
+    """How often a loop runs, if its start, stop and step are literals; else 0."""
+    if not all(isinstance(bound, ir.Constant) for bound in bounds):
         return 0
-    return len(range(start.constant, stop.constant, step))
+    return len(range(*(_signed(bound) for bound in bounds)))
 
 
-def _keep_rolled(branch: ir.Instruction) -> None:
-    """Forbid LLVM to unroll the loop that this branch closes."""
-    module = branch.function.module
-    no_unrolling = module.add_metadata([ir.MetaDataString(module, "llvm.loop.unroll.disable")])
-    loop = ir.MDValue(module, [], name=str(len(module.metadata)))
-    loop.operands = (loop, no_unrolling)                   # a loop is known by a node that names itself
-    branch.set_metadata("llvm.loop", loop)
+def _signed(constant_: ir.Constant) -> int:
+    """An int64 constant as Python's number; constants are kept without sign."""
+    number = constant_.constant % 2 ** 64
+    return number - 2 ** 64 if number >= 2 ** 63 else number
 
 
 def _as_load(target: ast.expr) -> ast.expr:

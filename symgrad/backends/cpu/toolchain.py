@@ -1,38 +1,35 @@
 """Kernel text to machine code: a memory of this process, object files on disk, and the compiler behind both.
 
-Importing this module loads neither Numba nor llvmlite. A kernel found on disk needs llvmlite; only one that
-is not brings in Numba.
+Importing this module loads neither Numba nor llvmlite. Kernels need llvmlite; Numba is loaded only if it is
+the front end and a kernel is not on disk.
 """
 
 from __future__ import annotations
 
 import hashlib
-import os
 import re
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as installed_version
 from pathlib import Path
 from threading import RLock
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from symgrad.base.config import config
 from symgrad.base.errors import CompileError
+from symgrad.base.progress import Progress
 
 from .objects import MIB, ObjectCache, default_folder
 
-# What reads kernel text: Numba, or a reader of just this dialect that is several times faster and needs no
-# Numba.
-FRONT_ENDS = ("numba", "reader")
-FRONT_END = os.environ.get("SYMGRAD_FRONT_END", "numba")
+if TYPE_CHECKING:
+    from .micro_code import Micro
 
 # What the machine code of a kernel depends on besides its text.
-COMPILER_SOURCES = ("elementary.py", "frontend.py", "machine.py", "memory.py", "micro.py", "pointers.py",
-                    "reader.py",
-                    "scalars.py", "values.py")
+COMPILER_SOURCES = ("elementary.py", "frontend.py", "machine.py", "memory.py", "micro.py", "micro_code.py", "pointers.py",
+                    "reader.py", "scalars.py", "values.py")
 LINE = re.compile(r'<kernel>"?, line (\d+)|<kernel> \((\d+)\)|<kernel>:(\d+)')
 NOISE = ("Failed in ", "During:", "File ", "<source missing", "This is not usually", "To see",
          "For more information")
@@ -41,6 +38,7 @@ ANSI = re.compile(r"\x1b\[[0-9;]*m")
 _lock = RLock()
 _kernels: dict[tuple[str, str], Kernel] = {}
 _caches: dict[Path, ObjectCache] = {}
+_present: set[str] = set()                # keys of the object files that this process has loaded
 
 
 @dataclass(frozen=True)
@@ -67,15 +65,11 @@ def compile_texts(kernels: Sequence[tuple[str, str]]) -> list[Kernel]:
     Raises CompileError for a text that is not a valid kernel, as `compile_text` does.
     """
     with _lock:
-        missing = {text: name for text, name in kernels if (FRONT_END, text) not in _kernels}
-        if len(missing) > 1:
-            with ThreadPoolExecutor(config.num_threads) as llvm:
-                waiting = [llvm.submit(_finished, _begun(text, name)) for text, name in missing.items()]
-                done = [future.result() for future in waiting]
-        else:
-            done = [_finished(_begun(text, name)) for text, name in missing.items()]
-        _kernels.update(((FRONT_END, kernel.text), kernel) for kernel in done)
-        return [_kernels[FRONT_END, text] for text, _ in kernels]
+        front_end = config.front_end
+        missing = {text: name for text, name in kernels if (front_end, text) not in _kernels}
+        if missing:
+            _kernels.update(((front_end, kernel.text), kernel) for kernel in _loaded(missing))
+        return [_kernels[front_end, text] for text, _ in kernels]
 
 
 def compile_llvm(ir_text: str, symbols: Sequence[str]) -> list[int]:
@@ -87,7 +81,7 @@ def compile_llvm(ir_text: str, symbols: Sequence[str]) -> list[int]:
         if code is None:
             code = machine.object_code(ir_text)
             object_cache().store(key, code)
-        return machine.load(code, symbols)
+        return machine.load([code], symbols)
 
 
 def object_cache() -> ObjectCache:
@@ -102,62 +96,84 @@ def object_cache() -> ObjectCache:
 def assembly(text: str) -> tuple[str, str]:
     """(optimised LLVM text, machine assembly) of a kernel text, compiled afresh; for eyes and tests."""
     from . import machine
-    return machine.assembly(_llvm_text(text, "kernel_entry"))
+    return machine.assembly(_read(text, "kernel_entry")[0])
 
 
 # ---- from text to address ----------------------------------------------------------------------------------
 
-@dataclass(frozen=True)
-class _Begun:
-    """A kernel half way: the object code that the disk had, or else its LLVM text."""
-
-    name: str
-    text: str
-    key: str
-    code: bytes | None
-    ir_text: str = ""
-
-    @property
-    def symbol(self) -> str:
-        return f"symgrad_{self.key[:32]}"
+def _loaded(missing: Mapping[str, str]) -> list[Kernel]:
+    """The kernels {text: name}, from disk or compiled, in this process."""
+    from . import machine
+    parts: dict[str, bytes | Future[bytes]] = {}
+    with Progress("compiling kernels", 2 * len(missing)) as progress, ThreadPoolExecutor(config.num_threads) as llvm:
+        cached = [_begin(text, name, parts, llvm) for text, name in progress.over(missing.items())]
+        objects = [part if isinstance(part, bytes) else part.result() for part in progress.over(parts.values(), len(missing))]
+    addresses = machine.load(objects, [_symbol(_kernel_key(text)) for text in missing])
+    _present.update(parts)
+    return [Kernel(name, text, address, was_cached)
+            for (text, name), address, was_cached in zip(missing.items(), addresses, cached)]
 
 
-def _begun(text: str, name: str) -> _Begun:
-    """What Python has to do for a kernel: find it on disk, or bring it to LLVM text."""
-    key = _key(text)
-    begun = _Begun(name, text, key, object_cache().load(key))
-    if begun.code is not None:
-        return begun
-    return replace(begun, ir_text=_explained(begun, lambda: _llvm_text(text, begun.symbol)))
+def _begin(text: str, name: str, parts: dict[str, bytes | Future[bytes]], llvm: Executor) -> bool:
+    """Add the object files of a kernel to `parts`, by key: from disk, or on their way. Returns whether from disk."""
+    key = _kernel_key(text)
+    if found := _from_disk(key):
+        parts.update(found)
+        return True
+    ir_text, micro_kernels = _explained(text, name, lambda: _read(text, _symbol(key)))
+    needs = {_key(kernel.code): kernel for kernel in micro_kernels}
+    for need, kernel in needs.items():
+        if need not in _present and need not in parts:
+            parts[need] = _from_disk(need).get(need) or llvm.submit(_compiled, need, kernel.llvm_text(), (), text, name)
+    parts[key] = llvm.submit(_compiled, key, ir_text, tuple(needs), text, name)
+    return False
 
 
-def _llvm_text(text: str, symbol: str) -> str:
-    """A kernel text as LLVM text, by the front end in use."""
+def _read(text: str, symbol: str) -> tuple[str, list[Micro]]:
+    """A kernel text as LLVM text, and the micro-kernels it calls, by the front end in use."""
     # each is imported only where it is used: one needs Numba, and neither is needed for a kernel on disk
-    if FRONT_END == "reader":
+    if config.front_end == "reader":
         from . import reader
         return reader.llvm_text(text, symbol)
     from . import frontend
     return frontend.llvm_text(text, symbol)
 
 
-def _finished(begun: _Begun) -> Kernel:
-    """What LLVM has to do for a kernel: compile it, unless it came from disk, and load it."""
+def _compiled(key: str, ir_text: str, needs: Sequence[str], text: str, name: str) -> bytes:
+    """The object file of an LLVM text, now also on disk, below the keys of the objects that it needs."""
     from . import machine
-    code = begun.code
-    if code is None:
-        code = _explained(begun, lambda: machine.object_code(begun.ir_text))
-        object_cache().store(begun.key, code)
-    return Kernel(begun.name, begun.text, machine.load(code, [begun.symbol])[0], begun.code is not None)
+    code = _explained(text, name, lambda: machine.object_code(ir_text))
+    object_cache().store(key, " ".join(needs).encode() + b"\n" + code)
+    return code
 
 
-def _explained(begun: _Begun, step: Callable[[], Any]) -> Any:
+def _from_disk(key: str) -> dict[str, bytes]:
+    """The object files of a key, those it needs first, without what this process has; empty if one is missing."""
+    content = object_cache().load(key)
+    if content is None:
+        return {}
+    needs, _, code = content.partition(b"\n")
+    found: dict[str, bytes] = {}
+    for need in needs.decode().split():
+        if need not in _present:
+            other = object_cache().load(need)
+            if other is None:
+                return {}
+            found[need] = other.partition(b"\n")[2]
+    return {**found, key: code}
+
+
+def _symbol(key: str) -> str:
+    return f"symgrad_{key[:32]}"
+
+
+def _explained(text: str, name: str, step: Callable[[], Any]) -> Any:
     """The result of a step; what goes wrong in it becomes a CompileError."""
     try:
         return step()
     except Exception as error:
         # The frames below are the compiler's own; the numbered text says more.
-        raise CompileError(explanation(begun.text, begun.name, error)) from error.with_traceback(None)
+        raise CompileError(explanation(text, name, error)) from error.with_traceback(None)
 
 
 def explanation(text: str, name: str, error: Exception) -> str:
@@ -190,9 +206,13 @@ def _first_cause(cause: str) -> str:
 
 # ---- keys --------------------------------------------------------------------------------------------------
 
-def _key(text: str) -> str:
-    """The cache key of a text: everything its machine code depends on, hashed."""
-    return hashlib.sha256("\0".join((text, FRONT_END, *_environment())).encode()).hexdigest()
+def _key(*source: str) -> str:
+    """The cache key of what is compiled: everything its machine code depends on, hashed."""
+    return hashlib.sha256("\0".join((*source, *_environment())).encode()).hexdigest()
+
+
+def _kernel_key(text: str) -> str:
+    return _key(text, config.front_end)
 
 
 @cache

@@ -6,8 +6,10 @@ No operation carries a fast-math flag: the functions written here rely on every 
 from __future__ import annotations
 
 import struct
+from functools import cache
 from typing import Any
 
+import llvmlite.binding as llvm
 from llvmlite import ir
 
 FLOAT_BITS = {"float32": 32, "float64": 64}
@@ -181,9 +183,33 @@ class Value:
         return self.new(self.builder.call(function, operands), result)
 
 
+@cache
+def _target() -> tuple[str, str]:
+    """(triple, data layout) of this machine."""
+    llvm.initialize_native_target()
+    triple = llvm.get_process_triple()
+    return triple, str(llvm.Target.from_triple(triple).create_target_machine().target_data)
+
+
+def empty_module(name: str) -> ir.Module:
+    """A module for this machine."""
+    module = ir.Module(name)
+    module.triple, module.data_layout = _target()
+    return module
+
+
 def declared(module: ir.Module, kind: ir.FunctionType, name: str) -> ir.Function:
     """The function of that name in the module, declared on first use."""
     return module.globals[name] if name in module.globals else ir.Function(module, kind, name)
+
+
+def keep_rolled(branch: ir.Instruction) -> None:
+    """Forbid LLVM to unroll the loop that this branch closes."""
+    module = branch.function.module
+    no_unrolling = module.add_metadata([ir.MetaDataString(module, "llvm.loop.unroll.disable")])
+    loop = ir.MDValue(module, [], name=str(len(module.metadata)))
+    loop.operands = (loop, no_unrolling)                   # a loop is known by a node that names itself
+    branch.set_metadata("llvm.loop", loop)
 
 
 def add_attribute(function: ir.Function, attribute: str) -> None:

@@ -185,12 +185,11 @@ class _Kernel:
 
         def transform(exist: int) -> None:
             masked = f", exist={exist}" if exist < rows else ""
-            mk = out.micro(f"winograd_weight_micro({self.dtype!r}, {rows}, {self.m}, taps={filters.taps}, "
-                           f"w_lane={filters.across}, u_next={self.u_next}{masked})")
+            mk = out.micro(f"winograd_weight_micro({self.dtype!r}, {rows}, {self.m}, taps={filters.taps}{masked})")
             with out.loop("channel", filters.depth):
                 w_at = sum_text((k, filters.across), ("channel", filters.along))
                 u_at = sum_text(("k", filters.depth), ("channel", rows))
-                out.add(f"{mk}(advance({filters.name}, {w_at}), advance({self.u}, {u_at}))")
+                out.add(f"{mk}(advance({filters.name}, {w_at}), advance({self.u}, {u_at}), {filters.across}, {self.u_next})")
         tail = filters.count % rows
         if filters.count >= rows:
             with out.block(f"for k in range(0, {count} - {rows - 1}, {rows}):"):
@@ -202,16 +201,8 @@ class _Kernel:
 
     def emit_tiles(self) -> None:
         """v[q][channel][tile], vectors along a row's tiles; the next row overwrites what overran."""
-        out, block, planes, taps, depth = (
-            self.out,
-            self.block,
-            self.planes,
-            range(self.side),
-            self.filters.depth,
-        )
-        rows, columns = tuple(map(planes.row_offset, taps)), tuple(map(planes.column_offset, taps))
-        mk = out.micro(f"winograd_input_micro({self.dtype!r}, {self.lanes}, {self.m}, rows={rows}, "
-                       f"columns={columns}, v_next={self.v_next})")
+        out, block, planes, depth = self.out, self.block, self.planes, self.filters.depth
+        mk = out.micro(f"winograd_input_micro({self.dtype!r}, {self.lanes}, {self.m})")
         pixels = self.images.size[0] * self.images.size[1]
         with out.loop("depth", depth), out.loop("member", "images" if block.images > 1 else 1):
             out.add(f"image = {sum_text(('(first_image + member)', depth * pixels), ('depth', pixels))}")
@@ -229,7 +220,8 @@ class _Kernel:
                 out.add(f"to = {sum_text(('depth', block.pitch), ('(member*rows + line)', block.width))}",
                         f"at = line * {planes.pitch}")
                 with out.loop("tile", block.width, self.lanes):
-                    out.add(f"{mk}(advance({self.channel}, at + tile), advance({self.v}, to + tile))")
+                    out.add(f"{mk}(advance({self.channel}, at + tile), advance({self.v}, to + tile), "
+                            f"{self.v_next}, {planes.size}, {planes.pitch})")
 
     def emit_products(self, first: str) -> None:
         """t[q] = u[q] @ v[q] for a round of filters; surplus filters of the last tile are never read."""
@@ -251,15 +243,15 @@ class _Kernel:
 
     def emit_outputs(self, epilogue: Epilogue) -> None:
         out, m, (rows, columns) = self.out, self.m, self.images.outputs
-        mk = out.micro(f"winograd_output_micro({self.dtype!r}, {self.lanes}, {m}, t_next={self.t_next}, "
-                       f"y_row={self.line_pitch})")
+        mk = out.micro(f"winograd_output_micro({self.dtype!r}, {self.lanes}, {m})")
         with out.loop("k_here", "filters"), out.loop("line", "lines"):
             out.add(
                 "n = first_image + line // rows", "high = first_row + line % rows", "k = first_k + k_here"
             )
             with out.loop("tile", self.wide, self.lanes):
                 at = sum_text(("k_here", self.block.pitch), ("line", self.wide), "tile")
-                out.add(f"{mk}(advance({self.t}, {at}), advance({self.lines}, {sum_text(('tile', m))}))")
+                out.add(f"{mk}(advance({self.t}, {at}), advance({self.lines}, {sum_text(('tile', m))}), "
+                        f"{self.t_next}, {self.line_pitch})")
             with out.loop("part", f"min({m}, {rows} - high * {m})"):
                 out.add(f"row = high * {m} + part")
                 with out.loop("column", columns):
