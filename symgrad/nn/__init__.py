@@ -4,6 +4,7 @@ Built with the public names of symgrad only, so everything here is also an examp
 """
 
 from symgrad.nn import init
+from symgrad.nn.attention import MultiHeadAttention
 from symgrad.nn.containers import Residual, Sequential
 from symgrad.nn.init import seed
 from symgrad.nn.layer import Layer, train_mode, training, updates
@@ -28,11 +29,12 @@ from symgrad.nn.layers import (
 )
 from symgrad.nn.noise import Dropout
 from symgrad.nn.norms import BatchNorm, LayerNorm
+from symgrad.nn.recurrent import GRU, LSTM, RNN
 from symgrad.nn.state import count, load, save
 
 __all__ = [
     "Activation", "AvgPool2D", "BatchNorm", "Conv2D", "Dense", "Dropout", "ELU", "Embedding", "Flatten", "GELU",
-    "GlobalAvgPool", "Layer", "LayerNorm", "LeakyReLU", "MaxPool2D", "ReLU", "Residual", "Sequential", "SiLU",
-    "Sigmoid", "Softmax", "Softplus", "Tanh", "count", "init", "load", "save", "seed", "train_mode",
-    "training", "updates",
+    "GRU", "GlobalAvgPool", "LSTM", "Layer", "LayerNorm", "LeakyReLU", "MaxPool2D", "MultiHeadAttention", "RNN",
+    "ReLU", "Residual", "Sequential", "SiLU", "Sigmoid", "Softmax", "Softplus", "Tanh", "count", "init", "load",
+    "save", "seed", "train_mode", "training", "updates",
 ]

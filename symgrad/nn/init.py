@@ -52,6 +52,11 @@ def lecun_normal(shape: tuple[int, ...], fan_in: int, fan_out: int, rng: np.rand
     return rng.normal(0.0, np.sqrt(1.0 / max(fan_in, 1)), shape)
 
 
+def fan_in_uniform(shape: tuple[int, ...], fan_in: int, fan_out: int, rng: np.random.Generator) -> np.ndarray:
+    """Uniform values up to 1 / sqrt(fan_in), as PyTorch starts its linear layers."""
+    return _uniform(shape, 1.0 / (3 * max(fan_in, 1)), rng)
+
+
 def orthogonal(shape: tuple[int, ...], fan_in: int, fan_out: int, rng: np.random.Generator) -> np.ndarray:
     """Orthonormal rows or columns, whichever are fewer, seen as (first axis, rest). Saxe et al. 2014."""
     rows, columns = shape[0], int(np.prod(shape[1:]))

@@ -60,14 +60,17 @@ class Layer:
     name: str | None = None
     buffers: ClassVar[tuple[str, ...]] = ()
 
-    def forward(self, *inputs: Any) -> Any:
+    def forward(self, *inputs: Any, **options: Any) -> Any:
         """The layer's output; `sg.nn.training()` tells the mode."""
         raise NotImplementedError(f"{type(self).__name__} must define forward(self, x)")
 
-    def __call__(self, *inputs: Any, training: bool | None = None) -> Any:
-        """The layer applied to variables; `training` sets the mode for this call and everything inside it."""
+    def __call__(self, *inputs: Any, training: bool | None = None, **options: Any) -> Any:
+        """The layer applied to variables; `training` sets the mode for this call and everything inside it.
+
+        Other keywords are those of `forward`.
+        """
         with _mode(training), sg.scope(self._scope_name()), _children_known(self):
-            return self.forward(*inputs)
+            return self.forward(*inputs, **options)
 
     def __repr__(self) -> str:
         """The class with its settings, leaving out those that are as usual."""
