@@ -32,6 +32,7 @@ from .grad.jacobians import batch_jacobian, hessian, hvp, jacobian, vectorize
 from .grad.overrides import Overrides, like, matching, named, on, within
 from .grad.receipts import receipt
 from .grad.reverse import grad, vjp
+from .grad.scan import scan, until
 from .graph.block import OpFromGraph, op_from_graph
 from .graph.node import Node as Variable
 from .graph.shared import Shared, shared
@@ -39,7 +40,6 @@ from .graph.show import graph_text
 from .ops.branch import ifelse
 from .ops.control import grad_clip, grad_scale, stop_gradient
 from .ops.row import DEFAULT, STOP
-from .ops.scan import scan, until
 from .ops.text import parse_graph
 
 __version__ = "0.1.0"

@@ -326,6 +326,38 @@ def test_the_way_back_sees_the_draws_of_the_way_forward(backend):
         np.testing.assert_allclose(value, (data * mask).sum(0), rtol=1e-12)
 
 
+# --------------------------------------------------------------------------------------- checkpoints
+def long_loop(n, **how):
+    x, w, h0, stream = T.tensor("x", (n, 3)), T.tensor("w", (3, 3)), T.tensor("h0", (2, 3)), sg.random.RandomStream(5)
+
+    def step(xt, older, old):
+        h = T.tanh(xt * stream.bernoulli(0.7, (3,)) + old @ w) + 0.1 * older
+        return h, T.sum(h * xt)
+
+    hs, sums = sg.scan(step, sequences=x, outputs_info=[{"initial": h0, "taps": [-2, -1]}, None], **how)
+    loss = T.sum(hs[-1] ** 2) + T.sum(T.sin(sums))
+    return [x, w, h0], [hs, sums, *sg.grad(loss, [x, w, h0])]
+
+
+@pytest.mark.parametrize("n, every", [(12, 4), (11, 3), (5, 1), (4, 9)])
+def test_checkpoints_change_no_value(n, every):
+    data = [normal(n, 3), normal(3, 3), normal(2, 3)]
+    got = compiled(*long_loop(n, checkpoint_every=every), "plain")(*data)
+    for a, b in zip(got, compiled(*long_loop(n))(*data)):
+        np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.slow
+def test_checkpoints_save_memory():
+    """400 steps of a wide state: what is kept for the way back falls to less than half; the cotangents of all rows remain."""
+    def arena(**how):
+        x, w = T.tensor("x", (400, 64)), T.tensor("w", (64, 64))
+        h = sg.scan(lambda xt, h: T.tanh(T.sigmoid(h @ w) * xt), sequences=x, outputs_info=T.zeros((64,)), **how)
+        f = compiled([x, w], sg.grad(T.sum(h[-1]), w), "cpu")
+        return f.executable.programs[()].bound({}).arena_bytes
+    assert arena(checkpoint_every=20) < arena() / 2
+
+
 # -------------------------------------------------------------------------------- other derivatives
 def rnn():
     x, w, h0 = T.tensor("x", (4, 3)), T.tensor("w", (3, 3)), T.tensor("h0", (3,))

@@ -14,16 +14,18 @@ from ..base.errors import ShapeError, SymgradError, four_parts
 from ..base.origin import show, user_line
 from ..graph.block import refuse_unknown
 from ..graph.node import Node, make, new_input
-from ..graph.scan import STEP, Body, State, make_scan, stacked, trajectory
+from ..graph.scan import STEP, Body, State, last, make_scan, stacked, trajectory
 from ..graph.types import Type, shape_text
 from ..graph.walk import substitute
-from .arrange import flip
-from .elementwise import bitwise_or, left_shift
-from .random import Stochastic, random_bits
-from .row import as_tensor, cast, stack_of
-from .shape import as_size, broadcast_to, reshape, slice_axis
+from ..ops.arrange import concatenate, flip
+from ..ops.elementwise import bitwise_or, left_shift
+from ..ops.random import Stochastic, random_bits
+from ..ops.row import as_tensor, cast, stack_of
+from ..ops.shape import as_size, broadcast_to, reshape, slice_axis
+from .checkpoint import checkpoint
+from .reverse import flat
 
-_KEYWORDS = ("sequences", "outputs_info", "non_sequences", "n_steps", "go_backwards", "truncate_gradient", "until", "name")
+_KEYWORDS = ("sequences", "outputs_info", "non_sequences", "n_steps", "go_backwards", "truncate_gradient", "until", "checkpoint_every", "name")
 ALL = -1                # Theano's spelling of "do not truncate"
 LOOPS = 2**32 - 1       # the number of the draw that gives the steps of a loop their seeds
 
@@ -74,7 +76,7 @@ class Carried:
 
 def scan(fn: Callable[..., Any], sequences: Any = (), outputs_info: Any = (), non_sequences: Any = (), n_steps: Any = None,
          go_backwards: bool = False, truncate_gradient: int | None = None, until: Callable[..., Any] | None = None, *,
-         name: str | None = None, **unknown: Any) -> Any:
+         checkpoint_every: int | None = None, name: str | None = None, **unknown: Any) -> Any:
     """The stacked results of applying fn step after step, as Theano's scan: (steps, ...) each; a list for several.
 
     fn receives, in this order, the rows of the sequences (per sequence, per tap), the earlier results (per entry of outputs_info,
@@ -87,6 +89,8 @@ def scan(fn: Callable[..., Any], sequences: Any = (), outputs_info: Any = (), no
     truncate_gradient: gradients go back this many steps (None or -1: all).
     until: a function of the results of a step that gives a 0-d bool; a step for which it holds is the last one. The same as
         returning (results, sg.until(condition)) from fn.
+    checkpoint_every: for the way back keep the states of every k-th step only, and compute the steps between again (Chen et al. 2016):
+        memory for n / k states and what k steps need, for one more pass forward; k near the root of n is best.
     Variables that fn uses without being passed are found. State is kept in the graph: there is no pair of updates to hand on, and
     random draws differ from step to step by themselves. The loop is compiled, its gradient is a loop as well (Werbos 1990).
     Raises ShapeError or DTypeError for states that change their type, sequences of different lengths, and loops without a length.
@@ -99,11 +103,24 @@ def scan(fn: Callable[..., Any], sequences: Any = (), outputs_info: Any = (), no
     n = _steps(read, n_steps)
     rows = [s.rows(tap, None if n_steps is None else n, go_backwards) for s in read for tap in s.taps]
     step = _traced(fn, rows, carried, fixed, until, _truncation(truncate_gradient))
-    node = make_scan(step.body, [*rows, *(states_of_steps(s, n) for s in step.streams)], [c.initial for c in step.carried if c is not None], fixed, n)
+    rows += [states_of_steps(s, n) for s in step.streams]
+    initials = [c.initial for c in step.carried if c is not None]
+    if checkpoint_every is None:
+        states, outs = _results(make_scan(step.body, rows, initials, fixed, n), n)
+    else:
+        states, outs = segmented(step.body, rows, initials, fixed, n, _segment(checkpoint_every, step.body))
+    made, collected = iter(states), iter(outs)
+    results = [next(collected) if c is None else next(made) for c in step.carried]
     if name:
-        node.name = name
-    results = step.results(node, n)
+        results[0].name = name
     return results[0] if step.single else results
+
+
+def _results(node: Node, n: Any) -> tuple[list[Node], list[Node]]:
+    """(the n rows that the steps made of every state, what they collected)."""
+    body = node.op.body
+    return ([slice_axis(trajectory(node, j), 0, s.depth, n) for j, s in enumerate(body.states)],
+            [stacked(node, m) for m in range(len(body.outs))])
 
 
 def _listed(value: Any) -> list:
@@ -189,17 +206,6 @@ class _Step:
     carried: list[Carried | None]
     single: bool
 
-    def results(self, node: Node, n: Any) -> list[Node]:
-        found, states, outs = [], 0, 0
-        for c in self.carried:
-            if c is None:
-                found.append(stacked(node, outs))
-                outs += 1
-            else:
-                found.append(slice_axis(trajectory(node, states), 0, -c.taps[0], n))
-                states += 1
-        return found
-
 
 def _traced(fn: Callable[..., Any], rows: Sequence[Node], carried: Sequence[Carried | None], fixed: Sequence[Node], until_: Any,
             truncate: int | None) -> _Step:
@@ -253,6 +259,48 @@ def _called(fn: Callable[..., Any], args: Sequence[Node], until_: Any) -> tuple[
     if not parts_ or any(y is None for y in parts_):
         raise SymgradError(four_parts("a step that returns its results", f"{answer!r}", show(user_line()), "return the new values"))
     return parts_, condition, not isinstance(answer, (tuple, list))
+
+
+# ------------------------------------------------------------------------------------- checkpoints
+def _segment(steps: Any, body: Body) -> int:
+    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
+        raise SymgradError(four_parts("checkpoint_every: a number of steps", f"{steps!r}", show(user_line()), "about the root of the number of steps"))
+    if body.until is not None or body.truncate is not None:
+        raise SymgradError(four_parts("checkpoint_every in a loop that runs to its end", "until or truncate_gradient", show(user_line()),
+                                      "truncated gradients need no checkpoints: they keep few steps"))
+    return steps
+
+
+def segmented(body: Body, rows: Sequence[Node], initials: Sequence[Node], constants: Sequence[Node], n: Any, k: int) -> tuple[list[Node], list[Node]]:
+    """The results of a loop run in segments of k steps, each of which is computed again on the way back."""
+    segments = poly.floordiv(n, k)
+    rest = n - segments * k
+
+    def segment(*args: Node) -> list[Node]:
+        given = iter(args)
+        take = lambda nodes: [next(given) for _ in nodes]
+        node = make_scan(body, take(rows), take(initials), take(constants), k)
+        states, outs = _results(node, k)
+        return [*(last(node, j) for j in range(len(states))), *states, *outs]
+
+    elements = [new_input(Type(x.dtype, (k, *x.dims[1:]))) for x in rows]
+    reads = [new_input(x._type) for x in initials]
+    inside = [new_input(x._type) for x in constants]
+    ends, collected = _split(flat(checkpoint(segment)(*elements, *reads, *inside)), len(initials))
+    states = tuple(State((-1,), (read,), end) for read, end in zip(reads, ends))
+    outer = Body(new_input(STEP), tuple(elements), states, tuple(inside), tuple(collected))
+    whole = [reshape(slice_axis(x, 0, 0, segments * k), (segments, k, *x.dims[1:])) for x in rows]
+    node = make_scan(outer, whole, [reshape(x, (1, *x.dims)) for x in initials], constants, segments)
+    results = [reshape(stacked(node, m), (segments * k, *y.dims[1:])) for m, y in enumerate(collected)]
+    if not isinstance(rest, int) or rest:
+        ends = [reshape(last(node, j), x.dims) for j, x in enumerate(initials)]
+        remaining = make_scan(body, [slice_axis(x, 0, segments * k, rest) for x in rows], ends, constants, rest)
+        results = [concatenate([a, b], axis=0) for a, b in zip(results, flat(sum(_results(remaining, rest), [])))]
+    return _split(results, len(initials))
+
+
+def _split(nodes: list[Node], n: int) -> tuple[list[Node], list[Node]]:
+    return nodes[:n], nodes[n:]
 
 
 # -------------------------------------------------------------------------------------------- draws
