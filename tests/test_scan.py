@@ -222,6 +222,46 @@ def test_parameters_of_all_kinds_get_their_gradients():
         np.testing.assert_allclose(a, b, rtol=1e-10)
 
 
+# -------------------------------------------------------------------------- loops that end by themselves
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("spelling", ["returned", "argument"])
+def test_until_ends_the_loop_and_its_last_step_counts(backend, spelling):
+    """Powers of x up to the first above 50: their sum, the last one, and both slopes."""
+    x = T.scalar("x")
+    if spelling == "returned":
+        y = sg.scan(lambda p, x: (p * x, sg.until(p * x > 50)), outputs_info=1.0, non_sequences=x, n_steps=20)
+    else:
+        y = sg.scan(lambda p, x: p * x, outputs_info=1.0, non_sequences=x, n_steps=20, until=lambda p: p > 50)
+    f = compiled([x], [y, T.sum(y), sg.grad(T.sum(y), x), sg.grad(y[-1], x)], backend)
+    for base, steps in ((2.0, 6), (1.5, 10), (60.0, 1), (1.0, 20)):
+        k = np.arange(1, steps + 1)
+        powers, total, slope, last = f(base)
+        np.testing.assert_allclose(powers, base ** k, rtol=1e-12)
+        np.testing.assert_allclose([total, slope, last], [np.sum(base ** k), np.sum(k * base ** (k - 1)), steps * base ** (steps - 1)], rtol=1e-12)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_loops_over_rows_that_a_mask_picks(backend):
+    x, mask = T.tensor("x", (6,)), T.tensor("mask", (6,))
+    running = sg.scan(lambda v, s: v + 2 * s, sequences=x[mask > 0], outputs_info=0.0)
+    pairs = sg.scan(lambda a, b: a * b, sequences={"input": x[mask > 0], "taps": [0, 1]})
+    f = compiled([x, mask], [running, sg.grad(T.sum(running), x), pairs, sg.grad(T.sum(pairs), x)], backend)
+    rows, slopes, products, product_slopes = f(np.arange(6.0), np.array([1, -1, 1, 1, -1, 0.0]))
+    np.testing.assert_array_equal(rows, [0, 2, 7])
+    np.testing.assert_array_equal(slopes, [7, 0, 3, 1, 0, 0])
+    np.testing.assert_array_equal(products, [0, 6])
+    np.testing.assert_array_equal(product_slopes, [2, 0, 3, 2, 0, 0])
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_sizes_counted_within_a_step(backend):
+    x = T.tensor("x", (6,))
+    above = sg.scan(lambda v: T.sum(x[x > v] ** 2), sequences=x)
+    value, slope = compiled([x], [above, sg.grad(T.sum(above), x)], backend)(np.arange(6.0))
+    np.testing.assert_array_equal(value, [55, 54, 50, 41, 25, 0])
+    np.testing.assert_array_equal(slope, 2 * np.arange(6.0) * np.arange(6.0))
+
+
 # ---------------------------------------------------------------------------------------- overrides
 def guided(g, y, x):
     return g * (x > 0) * (g > 0)

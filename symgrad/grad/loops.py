@@ -20,9 +20,11 @@ from ..graph.walk import depends_on, order, substitute
 from ..ops.arrange import concatenate, flip
 from ..ops.branch import zeros_like
 from ..ops.cost import MOVEMENT, is_elementwise, node_cost
+from ..ops.counted import count as count_row
+from ..ops.counted import counted, number_of_steps
 from ..ops.create import arange
 from ..ops.row import STOP, as_tensor
-from ..ops.shape import as_size, broadcast_to, reshape, slice_axis
+from ..ops.shape import broadcast_to, reshape, slice_axis
 from .overrides import Ruling
 
 AGAIN = 4               # operations per element that are cheaper than to keep a result and load it
@@ -100,8 +102,8 @@ class _StepBack:
             if x in seen or x in inputs or x not in moving:
                 continue
             seen.add(x)
-            if (is_elementwise(x) or x.op.name in MOVEMENT) and node_cost(x) <= AGAIN:
-                todo.extend(x.inputs)
+            if _is_counted_in_step(x) or ((is_elementwise(x) or x.op.name in MOVEMENT) and node_cost(x) <= AGAIN):
+                todo.extend(x.deps)
             else:
                 kept[x] = None
         return kept
@@ -114,8 +116,8 @@ class _StepBack:
         saved = [x for x in kept if x not in set(nexts)]
         forward = rebodied_outs(self.node, body, saved)
         first_saved = len(self.node.op.body.outs)
-        n = self.node.attrs["n"] if body.until is None else as_size(count(forward))
-        walked = n if body.truncate is None else poly.minimum(n, body.truncate)
+        n = self.node.attrs["n"] if body.until is None else counted(count(forward), self.node.attrs["n"])
+        walked = n if body.truncate is None else number_of_steps(poly.minimum(n, body.truncate))
         back_rows = lambda rows, start=0: flip(slice_axis(rows, 0, start + n - walked, walked), 0)
 
         # every value of the step, and the rows it comes from
@@ -193,6 +195,11 @@ class _StepBack:
         blank = lambda size: broadcast_to(as_tensor(0, rows.dtype), (size, *rows.dims[1:]))
         around = [*([] if walked is n else [blank(n - walked)]), result, *([] if n is steps else [blank(steps - n)])]
         return result if len(around) == 1 else concatenate(around, axis=0)
+
+
+def _is_counted_in_step(x: Node) -> bool:
+    """A size that each step counts for itself, or a value of such a size, which cannot be collected: it is counted again."""
+    return x.op is count_row or any(a.kind == "counted" for d in x.dims for a in poly.atoms(d))
 
 
 def _one_row(x: Node) -> Node:

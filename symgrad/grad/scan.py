@@ -14,10 +14,11 @@ from ..base.errors import ShapeError, SymgradError, four_parts
 from ..base.origin import show, user_line
 from ..graph.block import refuse_unknown
 from ..graph.node import Node, make, new_input
-from ..graph.scan import STEP, Body, State, last, make_scan, stacked, trajectory
+from ..graph.scan import STEP, Body, State, count, last, make_scan, stacked, trajectory
 from ..graph.types import Type, shape_text
 from ..graph.walk import substitute
 from ..ops.arrange import concatenate, flip
+from ..ops.counted import counted, number_of_steps
 from ..ops.elementwise import bitwise_or, left_shift
 from ..ops.random import Stochastic, random_bits
 from ..ops.row import as_tensor, cast, stack_of
@@ -106,7 +107,8 @@ def scan(fn: Callable[..., Any], sequences: Any = (), outputs_info: Any = (), no
     rows += [states_of_steps(s, n) for s in step.streams]
     initials = [c.initial for c in step.carried if c is not None]
     if checkpoint_every is None:
-        states, outs = _results(make_scan(step.body, rows, initials, fixed, n), n)
+        node = make_scan(step.body, rows, initials, fixed, n)
+        states, outs = _results(node, n if step.body.until is None else counted(count(node), n))
     else:
         states, outs = segmented(step.body, rows, initials, fixed, n, _segment(checkpoint_every, step.body))
     made, collected = iter(states), iter(outs)
@@ -120,7 +122,7 @@ def _results(node: Node, n: Any) -> tuple[list[Node], list[Node]]:
     """(the n rows that the steps made of every state, what they collected)."""
     body = node.op.body
     return ([slice_axis(trajectory(node, j), 0, s.depth, n) for j, s in enumerate(body.states)],
-            [stacked(node, m) for m in range(len(body.outs))])
+            [slice_axis(stacked(node, m), 0, 0, n) for m in range(len(body.outs))])
 
 
 def _listed(value: Any) -> list:
@@ -187,6 +189,7 @@ def _steps(read: Sequence[Sequence_], n_steps: Any) -> Any:
     else:
         n = as_size(n_steps, "n_steps")
         fits = lambda d: d >= n
+    n = number_of_steps(n)
     if isinstance(n, int) and n < 1:
         raise ShapeError(four_parts("a loop of at least one step", f"{n} steps", show(user_line()), "a longer sequence, or n_steps of at least 1"))
     if not all(fits(d) for d in lengths if isinstance(d, int) and isinstance(n, int)):

@@ -177,11 +177,12 @@ def _sizes(body: Body) -> tuple[list[poly.Atom], list[poly.Atom]]:
     for node in order(body.outputs, stop=lambda n: n not in inside):
         for item in _polys([getattr(node._type, "dims", ()), tuple(node.attrs.values())]):
             found.update(a for a in poly.atoms(item) if a.kind == "symbol" or isinstance(a.args[0], Node))
-    values = sorted((a for a in found if a.kind != "symbol"), key=lambda a: a.order)
-    for a in values:
-        if a.args[0] in inside:
-            raise ShapeError(four_parts("sizes that are known before a loop starts", f"a size that each step computes: {a.args[0].op.name}, made at "
-                                        f"{a.args[0].where}", show(user_line()), "a mask over a fixed size: T.where(T.arange(n) < t, x, 0)"))
+    of_steps = {a for a in found if a.kind != "symbol" and a.args[0] in inside}
+    leaving = {a for y in body.outputs for d in y.dims for a in poly.atoms(d)} & of_steps
+    for a in leaving | {a for a in of_steps if a.kind != "counted"}:
+        raise ShapeError(four_parts("sizes that are known before a loop starts", f"a size that each step computes: {a.args[0].op.name}, made at "
+                                    f"{a.args[0].where}", show(user_line()), "a mask over a fixed size: T.where(T.arange(n) < t, x, 0)"))
+    values = sorted((a for a in found - of_steps if a.kind != "symbol"), key=lambda a: a.order)
     return sorted((a for a in found if a.kind == "symbol"), key=lambda a: a.order), values
 
 

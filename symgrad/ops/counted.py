@@ -18,7 +18,7 @@ from ..graph.node import CONSTANT, Node, make
 from ..graph.types import Type
 from ..loops import ir
 from ..loops.ir import E, View
-from .row import STOP, Row, as_tensor, cast, sample
+from .row import ROWS, STOP, Row, as_tensor, cast, sample
 
 
 class Count(Row):
@@ -62,4 +62,13 @@ def size_counted_by(node: Node) -> Any:
     return poly.atom("counted", node, node.attrs["bound"])
 
 
-__all__ = ["counted"]
+def number_of_steps(size: Any) -> Any:
+    """The size as the length of a loop: what is made of counted sizes is counted once more, so that it is one number while the plan runs."""
+    if poly.the_atom(size) is not None or not any(a.kind == "counted" for a in poly.atoms(size)):
+        return size
+    bound = poly.substitute(size, lambda a: a.args[1] if a.kind == "counted" else None)
+    value = make(ROWS["arange"], [], start=size, step=1, size=1, dtype="int64")
+    return counted(make(ROWS["reshape"], [value], shape=()), bound)
+
+
+__all__ = ["counted", "number_of_steps"]

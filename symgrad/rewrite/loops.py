@@ -13,12 +13,13 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from ..graph.node import ITEM, Node, is_leaf, make, new_input
-from ..graph.scan import Body, is_scan, last, make_scan, opened, parts, rebodied, stacked, trajectory
+from ..graph.scan import Body, count, is_scan, last, make_scan, opened, parts, rebodied, stacked, trajectory
 from ..graph.walk import consumers, copy_notes, depends_on, order, resized, substitute
 from ..ops.batching import batched, merge
 from ..ops.branch import guards
 from ..ops.control import Identity
 from ..ops.cost import MOVEMENT, is_elementwise
+from ..ops.counted import counted
 from ..ops.elementwise import add
 from ..ops.reduce import Reduction
 from ..ops.reduce import sum as sum_
@@ -148,7 +149,8 @@ def _pruned(node: Node, wanted: set[int]) -> list[Node | None]:
     kept = sorted(states)
     elements = [k for k, x in enumerate(body.elements) if x in used]
     constants = [k for k, x in enumerate(body.constants) if x in used]
-    if len(kept) == n_states and len(outs) == len(body.outs) and len(elements) == len(body.elements) and len(constants) == len(body.constants):
+    twice = any({2 * j, 2 * j + 1} <= wanted for j in kept)
+    if not twice and len(kept) == n_states and len(outs) == len(body.outs) and len(elements) == len(body.elements) and len(constants) == len(body.constants):
         return list(_items(node))
     open_ = opened(node)
     less = Body(open_.step, tuple(open_.elements[k] for k in elements), tuple(open_.states[j] for j in kept),
@@ -156,8 +158,11 @@ def _pruned(node: Node, wanted: set[int]) -> list[Node | None]:
     new = make_scan(less, [p.sequences[k] for k in elements], [p.initials[j] for j in kept], [p.constants[k] for k in constants], node.attrs["n"])
     copy_notes(new, node)
     found: list[Node | None] = [None] * len(node._type.items)
+    taken = node.attrs["n"] if body.until is None else counted(count(new), node.attrs["n"])
     for place, j in enumerate(kept):
-        found[2 * j], found[2 * j + 1] = trajectory(new, place), last(new, place)
+        found[2 * j] = trajectory(new, place)
+        # a trajectory that is kept holds its last rows too
+        found[2 * j + 1] = slice_axis(trajectory(new, place), 0, taken, body.states[j].depth) if 2 * j in wanted else last(new, place)
     for place, m in enumerate(outs):
         found[2 * n_states + m] = stacked(new, place)
     if body.until is not None:

@@ -29,7 +29,12 @@ def operands(node: Node) -> list[Strided]:
 
 def _view(x: Node) -> Strided:
     view = strided(x) if not is_leaf(x) and x.op.name in VIEWS else None
-    return view if view is not None else _stored(x)
+    # where a counted size moves the view, it is laid out from its first element
+    return view if view is not None and not any(map(_is_counted, (view.offset, *view.strides))) else _stored(x)
+
+
+def _is_counted(size: Any) -> bool:
+    return any(a.kind == "counted" for a in poly.atoms(size))
 
 
 def _stored(x: Node) -> Strided:
@@ -97,6 +102,7 @@ class _Planner:
         if kept:
             loop.rows.append(Row(made, memory, depth * row, row))
             if last_rows in wanted:
+                assert self.body.until is None and not _is_counted(self.node.attrs["n"]), "read the last rows from the trajectory"
                 loop.after.append(Move((last_rows, 0), (memory, self.node.attrs["n"] * row), depth * row, made.dtype))
             return
         new = self._scratch(f"next{j}", made.dtype, row)

@@ -132,9 +132,14 @@ class Loop:
     def moved_bytes(self) -> Any:
         return sum_of(b._type.nbytes for b in self.buffers)
 
+    @property
+    def given(self) -> dict[Any, Any]:
+        """What the size symbols inside stand for outside."""
+        return self.node.op.given(self.node.attrs["sizes"])
+
     def sizes(self, size_of: Any) -> Any:
-        """Sizes inside, from sizes outside."""
-        given = {a: poly.evaluate(size, size_of) for a, size in self.node.op.given(self.node.attrs["sizes"]).items()}
+        """Sizes inside, from sizes outside; of those that are counted, the bounds."""
+        given = {a: poly.largest(size, size_of) for a, size in self.given.items()}
         return lambda a: given[a] if a in given else size_of(a)
 
 

@@ -26,8 +26,10 @@ Guard = tuple[tuple[Node, bool], ...]
 class Frame:
     """A plan with its sizes known, laid out from `base` on."""
 
-    def __init__(self, plan: Plan, compiled: Iterator[Any], size_of: Callable[[poly.Atom], int], offsets: dict[Any, int], base: int):
-        self.plan, self.size_of, self.offsets, self.base = plan, size_of, offsets, base
+    def __init__(self, plan: Plan, compiled: Iterator[Any], size_of: Callable[[poly.Atom], int], offsets: dict[Any, int], base: int,
+                 around: tuple[Frame, Loop] | None = None):
+        """`around`: the frame and the loop that this plan is the step of."""
+        self.plan, self.size_of, self.offsets, self.base, self.around = plan, size_of, offsets, base, around
         self.open: dict[Node, list[int]] = {}               # buffer -> the places that want its address
         self.kept: list[Any] = []                           # memory that the driver reads
         self.counting: dict[Node, list[int]] = {}           # count -> the places that want its value, once it is computed
@@ -77,6 +79,17 @@ class Frame:
         else:
             write(place, address)
 
+    def tell_size(self, size: Any, place: int) -> None:
+        """Write a size to `place`, now or when it is counted."""
+        a = poly.the_atom(size)
+        if a is not None and a.kind == "counted":
+            self.counting.setdefault(a.args[0], []).append(place)
+        elif a is not None and self.around is not None and a in self.around[1].given:
+            frame, loop = self.around
+            frame.tell_size(loop.given[a], place)
+        else:
+            write(place, poly.evaluate(size, self.size_of))
+
     def cell(self, value: int = 0) -> int:
         """The address of an int64 of its own."""
         self.kept.append(np.array([value], np.int64))
@@ -95,10 +108,8 @@ class Frame:
         table = np.zeros(max(len(kernel.arguments), 1), np.int64)
         self.kept.append(table)
         for slot, (kind, what) in enumerate(kernel.arguments):
-            if kind == "size" and what.kind == "counted":
-                self.counting.setdefault(what.args[0], []).append(table.ctypes.data + 8 * slot)
-            elif kind == "size":
-                table[slot] = self.size_of(what)
+            if kind == "size":
+                self.tell_size(poly.of_atom(what), table.ctypes.data + 8 * slot)
             else:
                 self.tell(k, what, table.ctypes.data + 8 * slot)
         return (driver.Call(compiled.address, table.ctypes.data),)
@@ -108,9 +119,10 @@ class Frame:
         own = next(s for s in loop.scratch if isinstance(s, Inside))
         start = self.base + self.offsets[k, own]
         offsets, _ = loop.plan.arena(size_of)
-        inside = Frame(loop.plan, compiled, size_of, offsets, -(-start // ALIGNMENT) * ALIGNMENT)
+        inside = Frame(loop.plan, compiled, size_of, offsets, -(-start // ALIGNMENT) * ALIGNMENT, (self, loop))
         self.kept.append(inside)
-        counter, steps = self.cell(), self.cell(poly.evaluate(loop.node.attrs["n"], self.size_of))
+        counter, steps = self.cell(), self.cell()
+        self.tell_size(loop.node.attrs["n"], steps)
         for place in inside.open.pop(loop.node.op.body.step, ()):
             write(place, counter)
         before, moving = self._rows(k, loop, inside, counter)
