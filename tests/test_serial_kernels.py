@@ -8,7 +8,7 @@ import pytest
 import symgrad as sg
 import symgrad.tensor as T
 from symgrad.backends import serial
-from symgrad.backends.generic import make_plan
+from symgrad.backends.generic import NoTemplates, make_plan
 from symgrad.backends.plain import run_text
 from symgrad.base import poly
 from symgrad.graph.inline import inline_blocks
@@ -17,7 +17,7 @@ from symgrad.schedule.views import Strided, contiguous
 rng = np.random.default_rng(3)
 
 
-class SerialOnly:
+class SerialOnly(NoTemplates):
     """The templates of this module and no others."""
 
     def accepts(self, node):
@@ -27,7 +27,7 @@ class SerialOnly:
         return [Strided(x, 0, contiguous(x.dims), x.dims) for x in serial.in_memory(node)]
 
     def print(self, group, grouping, printer):
-        return (), serial.print_serial(printer, group, grouping)
+        return (), serial.print_serial(printer, group, grouping), None
 
     def flops(self, node):
         return 0

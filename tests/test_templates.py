@@ -3,12 +3,13 @@
 import ctypes
 import mmap
 from dataclasses import replace
+from functools import partial
 from itertools import product
 
 import numpy as np
 import pytest
 
-from symgrad.backends.cpu.templates import Target, TemplateText
+from symgrad.backends.cpu.templates import Target, TemplateText, host_target
 from symgrad.backends.cpu.templates.conv import Conv, conv_forward, conv_grad_input
 from symgrad.backends.cpu.templates.conv_weight import conv_grad_weight
 from symgrad.backends.cpu.templates.gemm import Gemm, Operand, gemm
@@ -24,6 +25,7 @@ from symgrad.backends.plain import run_text
 
 CANARIES = 64
 TOLERANCE = {"float32": 3e-5, "float64": 1e-12}
+SHARED = replace(host_target(), shared=True)        # texts of which the caller runs part by part
 WINOGRAD_TOLERANCE = {"float32": 2e-4, "float64": 1e-11}      # large interpolation points cost a digit
 
 
@@ -61,6 +63,9 @@ def run(template: TemplateText, inputs, shape, dtype, sizes=None):
         slot += 1
     for i, (scratch_dtype, _) in enumerate(template.scratch):
         lines.append(f"    s{i} = ptr_{scratch_dtype}(args, {slot + i})")
+    if template.stages:
+        last = slot + len(template.scratch)
+        lines += [f"    {name} = size(args, {last + i})" for i, name in enumerate(("stage", "part0", "part1"))]
     kernel = compile_text("\n".join([*lines, *template.body]) + "\n")
     call = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(kernel.address)
     total = int(np.prod(shape))
@@ -70,13 +75,33 @@ def run(template: TemplateText, inputs, shape, dtype, sizes=None):
         scratch = [aligned(*buffer) for buffer in template.scratch]
         addresses = [array.ctypes.data for array in arrays]
         addresses.append(output[CANARIES:].ctypes.data)
-        addresses += [*sizes.values(), *(buffer.ctypes.data for buffer in scratch)]
-        table = np.array(addresses, np.int64)
-        call(table.ctypes.data)
+        for part in parts_in_disorder(template, sizes):
+            private = [b if i in template.common else aligned(*template.scratch[i]) for i, b in enumerate(scratch)]
+            table = np.array([*addresses, *sizes.values(), *(buffer.ctypes.data for buffer in private), *part], np.int64)
+            call(table.ctypes.data)
         assert np.isnan(output[:CANARIES]).all() and np.isnan(output[CANARIES + total :]).all(), (
             "wrote outside"
         )
     return output[CANARIES:CANARIES + total].reshape(shape)
+
+
+def parts_in_disorder(template: TemplateText, sizes):
+    """(stage, first part, last part + 1) of calls that do everything, the last parts of a stage first, one or two at a time."""
+    if not template.stages:
+        yield ()
+    for stage, factors in enumerate(template.stages):
+        stop = int(np.prod([-(-sizes.get(size, size) // step) for size, step in factors]))
+        while stop:
+            start = max(stop - 1 - stop % 2, 0)
+            yield stage, start, stop
+            stop = start
+
+
+def run_both(make, problem, epilogue, inputs, shape, dtype, sizes=None):
+    """The output of the template that `make` makes, which is the same to the bit when it is run part by part."""
+    whole, pieces = (run(make(problem, epilogue, target=target), inputs, shape, dtype, sizes) for target in (host_target(), SHARED))
+    np.testing.assert_array_equal(pieces, whole)
+    return whole
 
 
 def run_plain(template: TemplateText, inputs, shape, dtype):
@@ -121,9 +146,9 @@ def check_gemm(m, k, n, flip_a=False, flip_b=False, batch=1, dtype="float32", na
     a, b = rng.standard_normal((batch, m, k)), rng.standard_normal((batch, k, n))
     a, b = a.astype(dtype), b.astype(dtype)
     stored = [x.swapaxes(1, 2) if flip else x for x, flip in ((a, flip_a), (b, flip_b))]
-    template = gemm(gemm_case(m, k, n, flip_a, flip_b, batch, dtype, names), storing("p2", (batch, m, n)))
+    problem = gemm_case(m, k, n, flip_a, flip_b, batch, dtype, names)
     sizes = {names[s]: v for s, v in (("m", m), ("k", k), ("n", n)) if isinstance(names[s], str)} if names else None
-    result = run(template, [np.ascontiguousarray(x) for x in stored], (batch, m, n), dtype, sizes)
+    result = run_both(gemm, problem, storing("p2", (batch, m, n)), [np.ascontiguousarray(x) for x in stored], (batch, m, n), dtype, sizes)
     assert_near(result, a.astype("float64") @ b.astype("float64"), TOLERANCE[dtype] * max(k, 1) ** 0.5)
 
 
@@ -143,6 +168,7 @@ def check_gemm(m, k, n, flip_a=False, flip_b=False, batch=1, dtype="float32", na
         dict(m=5, k=0, n=3),
         dict(m=0, k=3, n=3),
         dict(m=40, k=30, n=40, flip_b=True, dtype="float64"),
+        dict(m=9, k=5, n=12, batch=10),
     ],
     ids=str,
 )
@@ -163,7 +189,7 @@ def test_gemm_with_unknown_rows_takes_any_number_of_them():
     problem = Gemm("float32", 1, "n0", 40, 300, Operand("p0", (0, 300, 1)), Operand("p1", (0, 40, 1)))
     for m in (0, 1, 5, 6, 131):
         a = rng.standard_normal((m, 300)).astype("float32")
-        result = run(gemm(problem, storing("p2", (1, m, 40))), [a, b], (1, m, 40), "float32", {"n0": m})
+        result = run_both(gemm, problem, storing("p2", (1, m, 40)), [a, b], (1, m, 40), "float32", {"n0": m})
         assert_near(result[0], a.astype("float64") @ b, 1e-4)
 
 
@@ -173,8 +199,8 @@ def test_one_gemm_kernel_serves_every_size(shape):
     a, b = np.random.default_rng(1).standard_normal((2, 400 * 400)).astype("float32")
     a, b = a[:m * k].reshape(m, k), b[:k * n].reshape(k, n)
     problem = Gemm("float32", 1, "n0", "n2", "n1", Operand("p0", (0, "n1", 1)), Operand("p1", (0, "n2", 1)))
-    template = gemm(problem, lambda ij, value: [f"p2[{ij[1]}*n2 + {ij[2]}] = {value}"])
-    result = run(template, [a, b], (m, n), "float32", {"n0": m, "n1": k, "n2": n})
+    store = lambda ij, value: [f"p2[{ij[1]}*n2 + {ij[2]}] = {value}"]
+    result = run_both(gemm, problem, store, [a, b], (m, n), "float32", {"n0": m, "n1": k, "n2": n})
     assert_near(result, a.astype("float64") @ b.astype("float64"), 1e-5 * max(k, 1) ** 0.5)
 
 
@@ -259,7 +285,7 @@ def check_conv(
         (to_w, replace(c, g="p1"), (x, g), expected[2]),
     ):
         if make:
-            result = run(make(problem, storing("p2", wanted.shape)), inputs, wanted.shape, c.dtype)
+            result = run_both(make, problem, storing("p2", wanted.shape), inputs, wanted.shape, c.dtype)
             assert_near(result, wanted, tolerance[c.dtype])
 
 
@@ -279,6 +305,7 @@ def check_conv(
         conv_problem(2, 3, (1, 70), 5, (1, 22), padding=((0, 0), (3, 3)), dilation=(1, 2)),
     conv_problem(1, 2, (1, 90), 3, (1, 30), (1, 3)), conv_problem(0, 3, 5, 4, 3),
         conv_problem(2, 3, (1, 30), 5, (1, 7), padding=((0, 0), (3, 3))),
+        conv_problem(9, 2, 6, 5, 3, 2, 1), conv_problem(1, 4, 40, 3, 3, 1, 1), conv_problem(1, 8, 5, 8, 3, 1, 1, groups=8),
     ],
     ids=str,
 )
@@ -326,13 +353,14 @@ def test_conv_sweep(c, dtype):
         conv_problem(2, 9, (9, 13), 5, 3, 1, 1),
         conv_problem(1, 3, (17, 70), 3, 3, 1, ((0, 2), (2, 1))),
         conv_problem(3, 4, 6, 7, 3, dtype="float64"),
+        conv_problem(1, 20, 14, 33, 3, 1, 1),
+        conv_problem(9, 3, 21, 7, 3, 1, 1),
     ],
     ids=str,
 )
 def test_winograd(c, m):
     assert winograd_possible(c, grad_input=True)
-    check_conv(c, lambda *args: winograd_forward(*args, m), lambda *args: winograd_grad_input(*args, m), None,
-               WINOGRAD_TOLERANCE)
+    check_conv(c, partial(winograd_forward, m=m), partial(winograd_grad_input, m=m), None, WINOGRAD_TOLERANCE)
 
 
 @pytest.mark.slow
@@ -350,8 +378,7 @@ def test_winograd(c, m):
     ids=str,
 )
 def test_winograd_sweep(c, m):
-    check_conv(c, lambda *args: winograd_forward(*args, m), lambda *args: winograd_grad_input(*args, m), None,
-               WINOGRAD_TOLERANCE)
+    check_conv(c, partial(winograd_forward, m=m), partial(winograd_grad_input, m=m), None, WINOGRAD_TOLERANCE)
 
 
 def test_choose_conv_takes_winograd_only_when_allowed_and_possible():
@@ -371,13 +398,13 @@ def test_the_number_of_images_may_be_a_variable():
     x, w, g = (rng.standard_normal(s).astype("float32") for s in ((3, 4, 6, 6), (5, 4, 3, 3), (3, 5, 6, 6)))
     y, to_x, to_w = reference(c, x, w, g)
     named = replace(c, n="n0")
-    for template, inputs, wanted in (
-        (conv_forward(named, storing("p2", y.shape)), (x, w), y),
-        (winograd_forward(named, storing("p2", y.shape)), (x, w), y),
-        (choose_conv(named, storing("p2", to_x.shape), grad_input=True), (g, w), to_x),
-        (conv_grad_weight(replace(named, g="p1"), storing("p2", to_w.shape)), (x, g), to_w),
+    for make, problem, inputs, wanted in (
+        (conv_forward, named, (x, w), y),
+        (winograd_forward, named, (x, w), y),
+        (partial(choose_conv, grad_input=True), named, (g, w), to_x),
+        (conv_grad_weight, replace(named, g="p1"), (x, g), to_w),
     ):
-        result = run(template, inputs, wanted.shape, "float32", {"n0": 3})
+        result = run_both(make, problem, storing("p2", wanted.shape), inputs, wanted.shape, "float32", {"n0": 3})
         assert_near(result, wanted, WINOGRAD_TOLERANCE["float32"])
 
 
@@ -428,10 +455,11 @@ def test_max_pool_and_its_gradient(o):
     special = np.where(rng.random(plain.shape) < 0.3, -np.inf, special).astype(o.dtype)
     for x in (plain, special):
         y, to_x = pool_reference(o, x, g)
-        forward = max_pool_forward(o, storing("p1", y.shape))
-        np.testing.assert_array_equal(run(forward, [x], y.shape, o.dtype), y)
-        backward = max_pool_backward(o, storing("p2", x.shape))
-        np.testing.assert_allclose(run(backward, [x, g], x.shape, o.dtype), to_x, rtol=1e-5, atol=1e-6)
+        forward, backward = (
+            run_both(make, o, storing(pointer, shape), inputs, shape, o.dtype)
+            for make, pointer, inputs, shape in ((max_pool_forward, "p1", [x], y.shape), (max_pool_backward, "p2", [x, g], x.shape)))
+        np.testing.assert_array_equal(forward, y)
+        np.testing.assert_allclose(backward, to_x, rtol=1e-5, atol=1e-6)
 
 
 # ---- other machines, and no machine

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
@@ -13,6 +14,7 @@ import numpy as np
 
 from ..base import poly
 from ..base.config import config
+from ..base.poly import Atom
 from ..graph.node import ITEM, Node, is_leaf
 from ..graph.scan import is_scan
 from ..graph.walk import order
@@ -21,23 +23,29 @@ from ..ops.counted import count
 from ..schedule.groups import Group, Grouping, group_nodes, is_streaming, is_trivial_reshape
 from ..schedule.in_place import write_in_place
 from ..schedule.loops import operands, plan_loop
-from ..schedule.lower import coalesce, lower_group, show
-from ..schedule.plan import Kernel, Loop, Plan, Scratch, summary
+from ..schedule.lower import Nest, coalesce, lower_group, show
+from ..schedule.plan import PARTS, Kernel, Loop, Plan, Scratch, Sharing, summary
 from ..schedule.split import split
 from ..schedule.tile import tile
 from ..schedule.views import VIEWS, base_of
 from .nests import print_nest
 from .text import Printer
 
+SharedLoop = tuple[Atom, Any, int]      # index, extent, turns in a part
+
 
 class NoTemplates:
-    """A backend without templates: everything goes through `at`."""
+    """A backend without templates and threads: everything goes through `at`."""
 
     def accepts(self, node: Node) -> bool:
         return False
 
-    def print(self, group: Group, grouping: Grouping, printer: Printer) -> tuple[tuple[str, ...], list[Scratch]]:
+    def print(self, group: Group, grouping: Grouping, printer: Printer) -> tuple[tuple[str, ...], list[Scratch], Sharing | None]:
         raise NotImplementedError
+
+    def share(self, nests: Sequence[Nest]) -> tuple[list[SharedLoop | None], Sharing] | None:
+        """The loop of each nest that threads share, if they do."""
+        return None
 
 
 def make_plan(inputs: Sequence[Node], outputs: Sequence[Node], templates: Any, prefix: str = "",
@@ -79,21 +87,35 @@ def must_store(node: Node, templates: Any) -> list[Node]:
 
 
 def make_kernel(name: str, group: Group, grouping: Grouping, templates: Any) -> Kernel:
-    printer, header = Printer(), ()
+    header: tuple[str, ...] = ()
+    printer = Printer()
     if group.template is not None:
-        header, scratch = templates.print(group, grouping, printer)
-        for item in scratch:
-            printer.arguments.append(("scratch", item))
+        header, scratch, sharing = templates.print(group, grouping, printer)
+        printer.arguments.extend(("scratch", item) for item in scratch)
     else:
         parts = map(coalesce, split(lower_group(group, grouping)))
-        for nest in (piece for whole in parts for piece in tile(whole)):
-            if config.debug >= 5:
-                print(f"[symgrad] {name}\n{show(nest)}", file=sys.stderr)
-            print_nest(printer, nest)
+        nests = [piece for whole in parts for piece in tile(whole)]
+        if config.debug >= 5:
+            print("\n".join([f"[symgrad] {name}", *map(show, nests)]), file=sys.stderr)
+        sharing = print_nests(printer, nests, templates)
+    if sharing:
+        printer.arguments.extend(PARTS)
     nodes = computed_here(group, grouping)
     flops = templates.flops(group.template) if group.template is not None else 0
     return Kernel(name, "", printer.arguments, list(group.stored), summary(nodes), flops, group.guard, printer.accesses, nodes,
-                  lambda taken: printer.kernel(header, taken))
+                  lambda taken: printer.kernel(header, taken), sharing)
+
+
+def print_nests(printer: Printer, nests: Sequence[Nest], templates: Any) -> Sharing | None:
+    """The lines of nests that run one after the other: each is a stage if threads share them."""
+    shared = templates.share(nests)
+    for k, nest in enumerate(nests):
+        with printer.nested(f"if stage == {k}:", guarded=True) if shared and len(nests) > 1 else nullcontext():
+            if shared and shared[0][k]:
+                printer.share(*shared[0][k])
+            print_nest(printer, nest)
+        printer.ranges = {}
+    return shared[1] if shared else None
 
 
 def computed_here(group: Group, grouping: Grouping) -> list[Node]:

@@ -56,7 +56,9 @@ class Printer:
         self.slots: dict[Any, int] = {}
         self.accesses: list[Access] = []                    # in printed order
         self.index_names: dict[Atom, str] = {}
+        self.named: dict[str, Any] = {}                     # sizes that templates know by name
         self.temporaries = 0
+        self.ranges: dict[Atom, str] = {}                   # of loops of which the caller chooses a part
         self.scope = Scope(None, frozenset())
 
     # ---- names
@@ -93,6 +95,11 @@ class Printer:
         self.index_names[a] = name
         self.scope.bound |= {a}
 
+    def share(self, a: Atom, extent: Any, step: int) -> None:
+        """Leave to the caller which turns of the loop over `a` to take; a part is `step` of them."""
+        by = f" * {step}" if step != 1 else ""
+        self.ranges = {a: f"part0{by}, min(part1{by}, {self.poly_text(extent)})"}
+
     def temporary(self) -> str:
         self.temporaries += 1
         return f"t{self.temporaries - 1}"
@@ -124,8 +131,8 @@ class Printer:
 
     @contextmanager
     def loop(self, a: Atom, extent: Any) -> Iterator[Scope]:
-        stop = self.poly_text(extent)
-        with self.nested(f"for {self.index_name(a)} in range({stop}):", [a]) as scope:
+        limits = self.ranges.get(a) or self.poly_text(extent)
+        with self.nested(f"for {self.index_name(a)} in range({limits}):", [a]) as scope:
             yield scope
 
     # ---- expressions
@@ -236,6 +243,8 @@ class Printer:
                 binding.append(f"    p{slot} = ptr_{what.dtype}(args, {self.slots.get(taken.get(what), slot)})")
             elif kind == "scratch":
                 binding.append(f"    {what.name} = ptr_{what.dtype}(args, {slot})")
+            elif kind == "parts":
+                binding.append(f"    {what} = size(args, {slot})")
             else:
                 binding.append(f"    n{slot} = size(args, {slot})")
         lines = ["    " + line for line in self.scope.lines]

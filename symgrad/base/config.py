@@ -30,10 +30,13 @@ def _one_of(*allowed: str) -> Callable[[str], str]:
     return parse
 
 
+MOST_THREADS = 1024         # that a process may ask for
+
+
 def _threads(text: str | int) -> int:
     count = int(text)
-    if count < 1:
-        raise ValueError("a number of threads is at least 1")
+    if not 1 <= count <= MOST_THREADS:
+        raise ValueError(f"a number of threads is at least 1 and at most {MOST_THREADS}")
     return count
 
 
@@ -76,6 +79,7 @@ class Config:
             text = os.environ.get(f"SYMGRAD_{row.name}", os.environ.get(f"SYMGRAD_{row.name.upper()}"))
             values[row.name] = row.default if text is None else self._parsed(row.name, text)
         object.__setattr__(self, "_values", values)
+        object.__setattr__(self, "_watchers", {})
 
     def __getattr__(self, name: str) -> Any:
         try:
@@ -86,7 +90,16 @@ class Config:
     def __setattr__(self, name: str, value: Any) -> None:
         if name not in SETTINGS:
             raise AttributeError(self._unknown(name))
-        self._values[name] = self._parsed(name, value)
+        self._put(name, self._parsed(name, value))
+
+    def watch(self, name: str, call: Callable[[Any], None]) -> None:
+        """Call `call(value)` at every change of a setting, for native code that has a copy of it."""
+        self._watchers.setdefault(name, []).append(call)
+
+    def _put(self, name: str, value: Any) -> None:
+        self._values[name] = value
+        for call in self._watchers.get(name, ()):
+            call(value)
 
     @contextmanager
     def __call__(self, **changes: Any) -> Iterator[Config]:
@@ -97,7 +110,8 @@ class Config:
                 setattr(self, name, value)
             yield self
         finally:
-            self._values.update(before)
+            for name in changes.keys() & before.keys():
+                self._put(name, before[name])
 
     def __repr__(self) -> str:
         width = max(map(len, SETTINGS))

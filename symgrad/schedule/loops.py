@@ -83,7 +83,7 @@ class _Planner:
             self.loop.stop = self._scratch("stop", "bool", 1)
             self.loop.rows.append(Row(computed[-1], self.loop.stop, 0, 0))
             self.loop.steps = count(node) if count(node) in wanted else None
-        self.loop.scratch.append(Inside("inside", "int8", 0, self.loop))
+        self.loop.scratch.append(Inside("inside", "int8", 0, loop=self.loop))
 
     def _scratch(self, name: str, dtype: str, elements: Any) -> Scratch:
         outside = self.node.op.given(self.node.attrs["sizes"])

@@ -15,11 +15,12 @@ from .memory import ALIGNMENT, Lifetime, place
 
 @dataclass(frozen=True)
 class Scratch:
-    """A private buffer of one kernel."""
+    """A private buffer of one kernel; `common` to the threads that share it, or one for each."""
 
     name: str
     dtype: str
     elements: Any
+    common: bool = False
 
     def nbytes(self, size_of: Any) -> int:
         return itemsize(self.dtype) * poly.largest(self.elements, size_of)
@@ -34,13 +35,30 @@ class Access:
     at: Any = None
 
 
+@dataclass(frozen=True)
+class Sharing:
+    """How threads may share the work of a kernel: numbered parts in each stage, done in any order and by anyone.
+
+    The last three arguments of such a kernel say which parts: stage, first part, last part + 1. What it computes does
+    not depend on how they are cut. A stage is cut into about `pieces` times the number of threads; 1 where every call has
+    to prepare something. `work` is estimated, in picoseconds of one thread.
+    """
+
+    stages: tuple[Any, ...]
+    pieces: int = 4
+    work: Any = 0
+
+
+PARTS = (("parts", "stage"), ("parts", "part0"), ("parts", "part1"))
+
+
 @dataclass
 class Kernel:
     """One kernel of a plan: its text, its arguments by slot, what it computes. `accesses`: in the order in which they are made."""
 
     name: str
     text: str
-    arguments: list[tuple[str, Any]]        # ("buffer", node) | ("scratch", Scratch) | ("size", atom)
+    arguments: list[tuple[str, Any]]        # ("buffer", node) | ("scratch", Scratch) | ("size", atom); PARTS at the end if shared
     stored: list[Node]
     what: str
     flops: Any = 0
@@ -48,6 +66,7 @@ class Kernel:
     accesses: Sequence[Access] = ()
     nodes: Sequence[Node] = ()              # whose values it computes
     text_for: Callable[[Mapping[Node, Node]], str] = lambda taken: ""       # the text, when it is known what lies in whose memory
+    sharing: Sharing | None = None
 
     @property
     def buffers(self) -> list[Node]:

@@ -200,7 +200,8 @@ class Bound:
         self.frame = Frame(plan, iter(program.compiled), self.size_of, offsets, base)
         self.code = driver.assemble(self.frame.code())
         arguments = [*program.inputs, *self.shared, *self.made]
-        self.entry = driver.Entry([driver.Binding(x.dtype, self.shape(x), tuple(self.frame.open.get(x, ()))) for x in arguments], self.code)
+        self.entry = driver.Entry([driver.Binding(x.dtype, self.shape(x), tuple(self.frame.open.get(x, ()))) for x in arguments], self.code,
+                                  self.frame.parallel)
         self.call = self.entry.call
         self.pools: list[list[np.ndarray] | None] = [
             [] if int(np.prod(shape)) * dtype.itemsize >= RECYCLED else None for shape, dtype in self.output_types]
@@ -275,6 +276,9 @@ class Bound:
                 if config.debug >= 2:
                     print(self.profile(args, budget=0.0), file=sys.stderr)
                 return self.results(outs, parameters)
+            if code == driver.FEW_WORKERS:
+                driver.start_workers()
+                continue
             if code != driver.BUSY:
                 raise BackendError(f"argument {code - 1} was refused by the native entry after it was checked")
             time.sleep(1e-5)

@@ -7,7 +7,7 @@ lowered by the op's `at` like everything else.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ...base import poly
@@ -18,12 +18,14 @@ from ...graph.node import Node
 from ...graph.types import is_one
 from ...loops import ir
 from ...schedule.groups import Group, Grouping
-from ...schedule.lower import Values, atom_of, flat_index
-from ...schedule.plan import Access, Scratch
+from ...schedule.lower import Nest, Values, atom_of, flat_index
+from ...schedule.plan import Access, Scratch, Sharing
 from ...schedule.views import Strided, contiguous, strided
 from .. import serial
+from ..generic import SharedLoop
 from ..text import Printer, Scope
-from .templates import TemplateText
+from . import sharing
+from .templates import Stage, Target, TemplateText, host_target
 from .templates.conv import Conv
 from .templates.conv_weight import conv_grad_weight
 from .templates.gemm import Gemm, Operand, gemm
@@ -47,19 +49,34 @@ class Templates:
         entry = ENTRIES[node.op.name]
         return [entry.layout(node, node.inputs[k]) for k in entry.reads or range(len(node.inputs))]
 
-    def print(self, group: Group, grouping: Grouping, printer: Printer) -> tuple[tuple[str, ...], list[Scratch]]:
+    def share(self, nests: Sequence[Nest]) -> tuple[list[SharedLoop | None], Sharing] | None:
+        """The loop of each nest that threads share, if they do."""
+        return sharing.share(nests)
+
+    def print(self, group: Group, grouping: Grouping, printer: Printer) -> tuple[tuple[str, ...], list[Scratch], Sharing | None]:
         """The template's text into the printer, with the group's elementwise results in its epilogue."""
         node = group.template
         assert node is not None
         if serial.is_serial(node):
-            return (), serial.print_serial(printer, group, grouping)
+            return (), serial.print_serial(printer, group, grouping), None
         hole = Epilogue(group, grouping, printer)
-        text = ENTRIES[node.op.name].generate(node, self.operands(node), printer, hole)
+        entry, operands = ENTRIES[node.op.name], self.operands(node)
+        work = sharing.FLOP * entry.flops(node) + sharing.BYTE * (node._type.nbytes + sum((v.base._type.nbytes for v in operands), 0))
+        target = replace(host_target(), shared=sharing.is_worth_sharing(work))
+        text = entry.generate(node, operands, printer, hole, target)
         printer.scope.lines.extend(line.removeprefix("    ") for line in text.body)
-        return text.header, [Scratch(f"s{k}", dtype, size) for k, (dtype, size) in enumerate(text.scratch)]
+        scratch = [Scratch(f"s{k}", dtype, size, k in text.common) for k, (dtype, size) in enumerate(text.scratch)]
+        shared = Sharing(tuple(number_of_parts(stage, printer) for stage in text.stages), text.pieces, work)
+        return text.header, scratch, shared if text.stages else None
 
     def flops(self, node: Node) -> Any:
         return 0 if serial.is_serial(node) else ENTRIES[node.op.name].flops(node)
+
+
+def number_of_parts(stage: Stage, printer: Printer) -> Any:
+    """The parts of a stage of a template, for sizes that may be named in the kernel."""
+    size = lambda x: printer.named[x] if isinstance(x, str) else x
+    return poly.product(poly.ceildiv(size(x), step) for x, step in stage)
 
 
 class Epilogue:
@@ -144,7 +161,7 @@ def accepts_matmul(node: Node) -> bool:
     return all(not own or own == batch for own in ([d for d in x.dims[:-2] if not is_one(d)] for x in node.inputs))
 
 
-def generate_matmul(node: Node, operands: list[Strided], printer: Printer, hole: Epilogue) -> TemplateText:
+def generate_matmul(node: Node, operands: list[Strided], printer: Printer, hole: Epilogue, target: Target) -> TemplateText:
     a = operands[0]
     name = Names(printer)
     batch = poly.product(node.dims[:-2])
@@ -153,7 +170,7 @@ def generate_matmul(node: Node, operands: list[Strided], printer: Printer, hole:
                      for v in operands))
     hole.extents = (batch, *node.dims[-2:])
     hole.unfold = lambda idx: (*split_batch(idx[0], node.dims[:-2]), *idx[1:])
-    return gemm(problem, hole)
+    return gemm(problem, hole, target=target)
 
 
 def split_batch(flat: Any, dims: Sequence[Any]) -> list[Any]:
@@ -183,6 +200,7 @@ class Names:
                 self.printer.add(f"{name} = {text}")
                 text = name
             self.known[value] = text
+            self.printer.named[text] = value
         return self.known[value]
 
 
@@ -223,27 +241,27 @@ def spatial(node: Node, hole: Epilogue) -> Epilogue:
     return hole
 
 
-def generate_forward(node: Node, operands: list[Strided], printer: Printer, hole: Epilogue) -> TemplateText:
+def generate_forward(node: Node, operands: list[Strided], printer: Printer, hole: Epilogue, target: Target) -> TemplateText:
     x, w = (printer.pointer(v.base) for v in operands)
     problem = conv_problem(node, node.inputs[0].dims, node.inputs[1].dims, printer, x=x, weight=w)
-    return conv_text(False, problem, spatial(node, hole))
+    return conv_text(False, problem, spatial(node, hole), target)
 
 
-def generate_input_grad(node: Node, operands: list[Strided], printer: Printer, hole: Epilogue) -> TemplateText:
+def generate_input_grad(node: Node, operands: list[Strided], printer: Printer, hole: Epilogue, target: Target) -> TemplateText:
     g, w = (printer.pointer(v.base) for v in operands)
     problem = conv_problem(node, node.dims, node.inputs[1].dims, printer, g=g, weight=w)
-    return conv_text(True, problem, spatial(node, hole))
+    return conv_text(True, problem, spatial(node, hole), target)
 
 
-def generate_weight_grad(node: Node, operands: list[Strided], printer: Printer, hole: Epilogue) -> TemplateText:
+def generate_weight_grad(node: Node, operands: list[Strided], printer: Printer, hole: Epilogue, target: Target) -> TemplateText:
     x, g = (printer.pointer(v.base) for v in operands)
     problem = conv_problem(node, node.inputs[0].dims, node.dims, printer, x=x, g=g)
-    return conv_grad_weight(problem, spatial(node, hole))
+    return conv_grad_weight(problem, spatial(node, hole), target=target)
 
 
-def conv_text(grad_input: bool, problem: Conv, hole: Epilogue) -> TemplateText:
+def conv_text(grad_input: bool, problem: Conv, hole: Epilogue, target: Target) -> TemplateText:
     """The form of the convolution that is estimated to be the fastest."""
-    return choose_conv(problem, hole, grad_input=grad_input, allow_winograd=config.allow_winograd)
+    return choose_conv(problem, hole, grad_input=grad_input, allow_winograd=config.allow_winograd, target=target)
 
 
 def conv_flops(node: Node) -> Any:
@@ -289,14 +307,14 @@ def pool_hole(node: Node, hole: Epilogue) -> Epilogue:
     return hole
 
 
-def generate_pool(node: Node, operands: list[Strided], printer: Printer, hole: Epilogue) -> TemplateText:
+def generate_pool(node: Node, operands: list[Strided], printer: Printer, hole: Epilogue, target: Target) -> TemplateText:
     problem = pool_problem(node, node.inputs[0].dims, Names(printer), x=printer.pointer(operands[0].base))
-    return max_pool_forward(problem, pool_hole(node, hole))
+    return max_pool_forward(problem, pool_hole(node, hole), target=target)
 
 
-def generate_pool_grad(node: Node, operands: list[Strided], printer: Printer, hole: Epilogue) -> TemplateText:
+def generate_pool_grad(node: Node, operands: list[Strided], printer: Printer, hole: Epilogue, target: Target) -> TemplateText:
     x, g = (printer.pointer(v.base) for v in operands)
-    return max_pool_backward(pool_problem(node, node.dims, Names(printer), x=x, g=g), pool_hole(node, hole))
+    return max_pool_backward(pool_problem(node, node.dims, Names(printer), x=x, g=g), pool_hole(node, hole), target=target)
 
 
 _POOL = Entry(accepts_pool, dense, generate_pool)

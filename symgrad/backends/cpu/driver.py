@@ -4,13 +4,15 @@ A plan is data, an array of int64 words that one small interpreter runs without 
 
     item = CALL function table | BRANCH condition n_then n_else item* item*
          | LOOP count n counter stop item* | POINT base offset counter stride n target*
-         | MOVE target offset source offset bytes | END
+         | MOVE target offset source offset bytes
+         | PARALLEL function table n pool pieces bytes n_buffers n_stages (slot offset)* parts* | END
 
 `function` is the address of `void (int64_t *)` and `table` its argument table. `condition` and `stop` are
 addresses of bools; `count` and `counter` are addresses of int64. n, n_then and n_else count words. A loop
 writes 0, 1, ... to its counter before each turn, leaves the number of turns there, and ends early after a
 turn that set `stop` (0: none). POINT writes what `base` holds + offset + stride times the counter to n targets: so kernels in
-a loop find their row. MOVE copies bytes between two places, each an offset from the pointer at an address.
+a loop find their row. MOVE copies bytes between two places, each an offset from the pointer at an address. A PARALLEL kernel is
+shared out among the threads of `pool`, see there.
 
 A binding says what one argument must be and where its address goes: it is checked natively, in the memory of
 the array object. Where that memory does not look as expected (another interpreter, another NumPy) a Python
@@ -20,6 +22,8 @@ path does the same.
 from __future__ import annotations
 
 import ctypes
+import os
+import weakref
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -30,9 +34,11 @@ import numpy as np
 from symgrad.base.errors import BackendError
 
 from . import toolchain
+from .pool import native_text, pool
 
-END, CALL, BRANCH, LOOP, POINT, MOVE = range(6)
+END, CALL, BRANCH, LOOP, POINT, MOVE, PARALLEL = range(7)
 BUSY = -1                                   # another thread is inside the same entry
+FEW_WORKERS = -2                            # the setting num_threads asks for workers that do not exist yet
 
 ANY = -1                                    # a size that is not checked
 NATIVE_ORDERS = "=|"
@@ -114,7 +120,29 @@ class Move:
         return [MOVE, self.target, self.offset, self.source, self.start, self.nbytes]
 
 
-Item = Call | Branch | Loop | Point | Move
+@dataclass(frozen=True)
+class Parallel:
+    """Run the parts of a kernel's stages, one stage after the other, on all threads that are free.
+
+    The last three words of the table at `table`, of `words_of_table` words, are (stage, first part, last part + 1).
+    stages: the number of parts of each, cut into about `pieces` times the number of threads. buffers: (slot, offset in
+    bytes) of what every thread needs for itself, `nbytes` in all; the calling thread uses the addresses in the table.
+    """
+
+    function: int
+    table: int
+    words_of_table: int
+    stages: tuple[int, ...]
+    pieces: int = 1
+    buffers: tuple[tuple[int, int], ...] = ()
+    nbytes: int = 0
+
+    def words(self) -> list[int]:
+        return [PARALLEL, self.function, self.table, self.words_of_table, pool().address, self.pieces, self.nbytes,
+                len(self.buffers), len(self.stages), *(word for pair in self.buffers for word in pair), *self.stages]
+
+
+Item = Call | Branch | Loop | Point | Move | Parallel
 
 
 def _flat(items: Iterable[Item]) -> list[int]:
@@ -195,24 +223,29 @@ def run(program: np.ndarray) -> None:
 class Entry:
     """A compiled function's way in: `call(*arguments)` binds and runs, and says how that went.
 
-    It returns 0 after running, 1 + the index of the first argument that does not fit (nothing has run), or
-    BUSY if another thread is inside. `native` says whether the native binder is in use.
+    It returns 0 after running, 1 + the index of the first argument that does not fit (nothing has run), BUSY if
+    another thread is inside, or FEW_WORKERS if the program is `parallel` and `start_workers` is to be called first.
+    `native` says whether the native binder is in use.
     """
 
-    def __init__(self, bindings: Sequence[Binding], program: np.ndarray) -> None:
+    def __init__(self, bindings: Sequence[Binding], program: np.ndarray, parallel: bool = False) -> None:
         self._bindings, self._program = tuple(bindings), program
+        self._pool = pool().address if parallel else 0
         self.native = layout_is_known()
         self.call: Callable[..., int] = self._native_call() if self.native else self._python_call
         self._inside = False
 
     def _native_call(self) -> Callable[..., int]:
         self._spec = specification(self._bindings)
-        self._state = np.array([self._spec.ctypes.data, self._program.ctypes.data, 0], np.int64)
+        self._state = np.array([self._spec.ctypes.data, self._program.ctypes.data, 0, self._pool], np.int64)
+        _entered.add(self)
         return _builtin(self._state, keep=(self._spec, self._program))
 
     def _python_call(self, *arguments: Any) -> int:
         if self._inside:
             return BUSY
+        if self._pool and pool()["wanted"] > pool()["workers"]:
+            return FEW_WORKERS
         self._inside = True
         try:
             for k, (binding, value) in enumerate(zip(self._bindings, arguments)):
@@ -225,6 +258,30 @@ class Entry:
             return 0
         finally:
             self._inside = False
+
+
+    def leave(self) -> None:
+        """Forget the thread that is inside: a fork left it behind."""
+        self._inside = False
+        if self.native:
+            self._state[2] = 0
+
+
+_entered: weakref.WeakSet[Entry] = weakref.WeakSet()
+
+
+def _leave_all() -> None:
+    for entry in _entered:
+        entry.leave()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_leave_all)
+
+
+def start_workers() -> None:
+    """Start the threads that `config.num_threads` asks for. Raises BackendError if the system refuses."""
+    pool().grow(_addresses()["symgrad_worker"])
 
 
 # ---- the native code ---------------------------------------------------------------------------------------
@@ -241,7 +298,7 @@ entry:
   br label %next
 next:
   %pc = phi ptr [%start, %entry], [%after_call, %call], [%after_branch, %branched], [%after_loop, %loop_end],
-               [%after_point, %pointed], [%after_move, %move]
+               [%after_point, %pointed], [%after_move, %move], [%after_parallel, %parallel]
   %more = icmp ult ptr %pc, %end
   br i1 %more, label %fetch, label %done
 fetch:
@@ -253,7 +310,8 @@ fetch:
                                i64 2, label %branch
                                i64 3, label %loop
                                i64 4, label %point
-                               i64 5, label %move]
+                               i64 5, label %move
+                               i64 6, label %parallel]
 call:
   %function = load ptr, ptr %w1p
   %table = load ptr, ptr %w2p
@@ -347,6 +405,9 @@ move:
   %nbytes = load i64, ptr %nbytes_at
   %moved = call ptr @memmove(ptr %to, ptr %from, i64 %nbytes)
   %after_move = getelementptr i64, ptr %pc, i64 6
+  br label %next
+parallel:
+  %after_parallel = call ptr @symgrad_parallel(ptr %pc)
   br label %next
 done:
   ret void
@@ -519,7 +580,7 @@ define i64 @symgrad_bind(ptr %tuple, ptr %spec) nounwind {
   ret i64 %answer
 }
 
-; METH_FASTCALL: `self` is a bytes object that holds the address of {specification, program, busy}.
+; METH_FASTCALL: `self` is a bytes object that holds the address of {specification, program, busy, pool or 0}.
 define ptr @symgrad_call(ptr %self, ptr %arguments, i64 %given) nounwind {
 entry:
   %content = getelementptr i8, ptr %self, i64 32
@@ -536,25 +597,40 @@ bind:
   %fits = icmp eq i64 %bad, 0
   br i1 %fits, label %run, label %answer
 run:
+  %pool_at = getelementptr i64, ptr %state, i64 3
+  %pool = load ptr, ptr %pool_at
+  %parallel = icmp ne ptr %pool, null
+  br i1 %parallel, label %ask, label %alone
+alone:
   store volatile i64 1, ptr %busy_at
   %thread = call ptr @PyEval_SaveThread()
   call void @symgrad_run(ptr %program)
   call void @PyEval_RestoreThread(ptr %thread)
   store volatile i64 0, ptr %busy_at
   br label %answer
+ask:
+  %few = call i1 @symgrad_has_few_workers(ptr %pool)
+  br i1 %few, label %answer, label %together
+together:
+  store volatile i64 1, ptr %busy_at
+  %thread_2 = call ptr @PyEval_SaveThread()
+  call void @symgrad_run_counted(ptr %pool, ptr %program)
+  call void @PyEval_RestoreThread(ptr %thread_2)
+  store volatile i64 0, ptr %busy_at
+  br label %answer
 answer:
-  %code = phi i64 [-1, %entry], [%bad, %bind], [0, %run]
+  %code = phi i64 [-1, %entry], [%bad, %bind], [-2, %ask], [0, %alone], [0, %together]
   %result = call ptr @PyLong_FromLong(i64 %code)
   ret ptr %result
 }
 """
-SYMBOLS = ("symgrad_run", "symgrad_bind", "symgrad_call")
+SYMBOLS = ("symgrad_run", "symgrad_bind", "symgrad_call", "symgrad_worker")
 
 
 @cache
 def _addresses() -> dict[str, int]:
     """The native functions by symbol, compiled once per machine."""
-    return dict(zip(SYMBOLS, toolchain.compile_llvm(NATIVE, SYMBOLS)))
+    return dict(zip(SYMBOLS, toolchain.compile_llvm(NATIVE + native_text(), SYMBOLS)))
 
 
 @cache

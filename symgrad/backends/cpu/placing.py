@@ -16,9 +16,10 @@ import numpy as np
 from ...base import poly
 from ...base.dtypes import itemsize
 from ...graph.node import CONSTANT, Node
-from ...schedule.memory import ALIGNMENT
+from ...schedule.memory import ALIGNMENT, rounded
 from ...schedule.plan import Inside, Kernel, Loop, Move, Plan, Row
 from . import driver
+from .sharing import is_worth_sharing
 
 Guard = tuple[tuple[Node, bool], ...]
 
@@ -34,6 +35,7 @@ class Frame:
         self.kept: list[Any] = []                           # memory that the driver reads
         self.counting: dict[Node, list[int]] = {}           # count -> the places that want its value, once it is computed
         self.tests = {test: base + offsets[test] for item in plan.kernels for test, _ in item.guard}
+        self.parallel = False                               # whether threads share any of the items
         self.items: list[tuple[Guard, tuple[driver.Item, ...]]] = []
         for k, item in enumerate(plan.kernels):
             made = self._loop(k, item, compiled) if isinstance(item, Loop) else self._call(k, item, next(compiled))
@@ -110,9 +112,21 @@ class Frame:
         for slot, (kind, what) in enumerate(kernel.arguments):
             if kind == "size":
                 self.tell_size(poly.of_atom(what), table.ctypes.data + 8 * slot)
-            else:
+            elif kind != "parts":
                 self.tell(k, what, table.ctypes.data + 8 * slot)
-        return (driver.Call(compiled.address, table.ctypes.data),)
+        return (self._shared_call(kernel, compiled, table) if kernel.sharing else driver.Call(compiled.address, table.ctypes.data),)
+
+    def _shared_call(self, kernel: Kernel, compiled: Any, table: np.ndarray) -> driver.Item:
+        """The call of a kernel that threads share, or that one runs as a whole where there is too little to do."""
+        stages = tuple(poly.largest(parts, self.size_of) for parts in kernel.sharing.stages)
+        if len(stages) == 1 and not is_worth_sharing(poly.largest(kernel.sharing.work, self.size_of)):
+            table[-3:] = 0, 0, stages[0]
+            return driver.Call(compiled.address, table.ctypes.data)
+        self.parallel = True
+        own = [(slot, what) for slot, (kind, what) in enumerate(kernel.arguments) if kind == "scratch" and not what.common]
+        *places, nbytes = itertools.accumulate((rounded(s.nbytes(self.size_of)) for _, s in own), initial=0)
+        buffers = tuple((slot, place) for (slot, _), place in zip(own, places))
+        return driver.Parallel(compiled.address, table.ctypes.data, len(table), stages, kernel.sharing.pieces, buffers, nbytes)
 
     def _loop(self, k: int, loop: Loop, compiled: Iterator[Any]) -> tuple[driver.Item, ...]:
         size_of = loop.sizes(self.size_of)
@@ -121,6 +135,7 @@ class Frame:
         offsets, _ = loop.plan.arena(size_of)
         inside = Frame(loop.plan, compiled, size_of, offsets, -(-start // ALIGNMENT) * ALIGNMENT, (self, loop))
         self.kept.append(inside)
+        self.parallel |= inside.parallel
         counter, steps = self.cell(), self.cell()
         self.tell_size(loop.node.attrs["n"], steps)
         for place in inside.open.pop(loop.node.op.body.step, ()):

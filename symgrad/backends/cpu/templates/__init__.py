@@ -20,6 +20,9 @@ Epilogue = Callable[[tuple[str, ...], str], list[str]]
 """Given the index names of one output element and the text of its value: the statements that consume it."""
 
 ITEM_BYTES = {"float32": 4, "float64": 8}
+FEW_PARTS = 8           # fewer are shared out badly
+
+Stage = tuple[tuple[int | str, int], ...]
 
 
 @dataclass(frozen=True)
@@ -27,21 +30,30 @@ class TemplateText:
     """The text of one kernel: module-level lines, indented body lines, buffers s0, s1, ... (dtype, elements).
 
     Scratch buffers are 64-byte aligned, private to the kernel, and have undefined content.
+
+    Of a `shared` target, `stages` has the number of parts of each stage as a product: sizes, each divided by a step
+    and rounded up. The caller binds `stage` and the range from `part0` to `part1`, and runs the stages one after the
+    other, the parts of one in any order or at once. `common` are the buffers that all calls see alike; of the others
+    each may find its own. `pieces`: 1 if every call prepares something that others prepare too.
     """
 
     header: tuple[str, ...]
     body: tuple[str, ...]
     scratch: tuple[tuple[str, int], ...]
+    stages: tuple[Stage, ...] = ()
+    common: frozenset[int] = frozenset()
+    pieces: int = 4
 
 
 @dataclass(frozen=True)
 class Target:
-    """What a template must know of a machine: bytes per vector, vector registers, cache sizes."""
+    """What a template must know of a machine: bytes per vector, vector registers, cache sizes, whether threads share a kernel."""
 
     vector_bytes: int
     registers: int
     l1_bytes: int = 32 * 1024
     l2_bytes: int = 512 * 1024
+    shared: bool = False
 
     def lanes(self, dtype: str) -> int:
         return self.vector_bytes // ITEM_BYTES[dtype]
@@ -61,12 +73,17 @@ def host_target() -> Target:
 
 @dataclass
 class Writer:
-    """Collects the header, the indented body lines and the scratch of one kernel."""
+    """Collects the header, the indented body lines, the scratch and the stages of one kernel."""
 
+    shared: bool = False
     header: list[str] = field(default_factory=list)
     body: list[str] = field(default_factory=list)
     scratch: list[tuple[str, int]] = field(default_factory=list)
+    stages: list[Stage] = field(default_factory=list)
+    common: set[int] = field(default_factory=set)
+    pieces: int = 4
     depth: int = 1
+    turn: tuple[str, int] | None = None     # inside `rounds`: what numbers the stages of a turn, and the first of them
 
     def micro(self, call: str) -> str:
         """The name of the micro-kernel made by this factory call; equal calls share one."""
@@ -77,8 +94,10 @@ class Writer:
         self.header.append(f"mk{len(self.header)} = {call}")
         return f"mk{len(self.header) - 1}"
 
-    def buffer(self, dtype: str, elements: int) -> str:
-        """The name of a new scratch buffer."""
+    def buffer(self, dtype: str, elements: int, common: bool = False) -> str:
+        """The name of a new scratch buffer, the same for all threads or each thread's own."""
+        if common:
+            self.common.add(len(self.scratch))
         self.scratch.append((dtype, max(int(elements), 1)))
         return f"s{len(self.scratch) - 1}"
 
@@ -97,20 +116,83 @@ class Writer:
         self.depth -= 1
 
     @contextmanager
-    def loop(self, name: str, stop: int | str, step: int = 1) -> Iterator[None]:
-        """A loop from 0; a loop known to run once is printed as an assignment, which compiles faster."""
-        if isinstance(stop, int) and stop <= step:
+    def loop(self, name: str, stop: int | str, step: int = 1, start: int | str = 0) -> Iterator[None]:
+        """A loop; one from 0 that is known to run once is printed as an assignment, which compiles faster."""
+        if isinstance(stop, int) and start == 0 and stop <= step:
             if stop > 0:
                 self.add(f"{name} = 0")
                 yield
                 return
-        with self.block(
-            f"for {name} in range({stop}):" if step == 1 else f"for {name} in range(0, {stop}, {step}):"
-        ):
+        limits = f"{start}, {stop}, {step}" if step != 1 else f"{start}, {stop}" if start != 0 else f"{stop}"
+        with self.block(f"for {name} in range({limits}):"):
             yield
 
+    # ---- sharing: without it, each of these is what it says with all parts in one call
+
+    def span(self, name: str, stop: int | str, step: int = 1) -> tuple[int | str, int | str]:
+        """(start, stop) of the parts of this stage; a part is `step` of `stop`."""
+        if not self.shared:
+            return 0, stop
+        self.stages.append(((stop, step),))
+        by = f" * {step}" if step != 1 else ""
+        self.add(f"{name}_start = part0{by}", f"{name}_stop = min(part1{by}, {stop})")
+        return f"{name}_start", f"{name}_stop"
+
+    @contextmanager
+    def parts(self, name: str, stop: int | str, step: int = 1) -> Iterator[None]:
+        """A loop whose turns are the parts of this stage."""
+        start, stop = self.span(name, stop, step)
+        with self.loop(name, stop, step, start):
+            yield
+
+    @contextmanager
+    def pairs(self, outer: str, many: int | str, inner: str, count: int | str, steps: tuple[int, int] = (1, 1)) -> Iterator[None]:
+        """Two nested loops whose turns are the parts of this stage."""
+        if not self.shared or count == 1:
+            with self.parts(outer, many, steps[0]), self.loop(inner, count, steps[1]):
+                yield
+            return
+        self.stages.append(((many, steps[0]), (count, steps[1])))
+        turns = -(-count // steps[1]) if isinstance(count, int) else f"(({count} + {steps[1] - 1}) // {steps[1]})"
+        # a size that is counted at run time may turn out smaller than the parts were told
+        stop = f"min(part1, ({many} + {steps[0] - 1}) // {steps[0]} * {turns})" if isinstance(many, str) else "part1"
+        with self.block(f"for part in range(part0, {stop}):"):
+            self.add(f"{outer} = {sum_text((f'part // {turns}', steps[0]))}", f"{inner} = {sum_text((f'part % {turns}', steps[1]))}")
+            yield
+
+    @contextmanager
+    def stage(self) -> Iterator[None]:
+        """One of several stages; its parts are declared inside."""
+        if not self.shared:
+            yield
+            return
+        name, first = self.turn or ("stage", 0)
+        with self.block(f"if {name} == {len(self.stages) - first}:"):
+            yield
+
+    @contextmanager
+    def rounds(self, name: str, count: int, stages: int) -> Iterator[None]:
+        """A loop of `count` turns of that many stages each."""
+        if not self.shared:
+            with self.loop(name, count):
+                yield
+            return
+        first = len(self.stages)
+        with self.block(f"if stage >= {first}:"):
+            self.add(f"{name} = (stage - {first}) // {stages}", f"step_of_{name} = (stage - {first}) % {stages}")
+            self.turn = f"step_of_{name}", first
+            yield
+            self.turn = None
+        self.stages.extend(self.stages[first:] * (count - 1))
+
     def text(self) -> TemplateText:
-        return TemplateText(tuple(self.header), tuple(self.body), tuple(self.scratch))
+        return TemplateText(tuple(self.header), tuple(self.body), tuple(self.scratch), tuple(self.stages), frozenset(self.common),
+                            self.pieces)
+
+
+def nothing(target: Target) -> TemplateText:
+    """The text of a kernel without outputs."""
+    return TemplateText((), ("    pass",), (), (((0, 1),),) if target.shared else ())
 
 
 def round_up(number: int, multiple: int) -> int:

@@ -10,9 +10,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from . import ITEM_BYTES, Epilogue, Target, TemplateText, Writer, choose_tile, host_target, round_up, sum_text
+from . import (
+    FEW_PARTS,
+    ITEM_BYTES,
+    Epilogue,
+    Target,
+    TemplateText,
+    Writer,
+    choose_tile,
+    host_target,
+    nothing,
+    round_up,
+    sum_text,
+)
 from .gemm import Gemm, Operand, gemm
-from .planes import Axis, Planes
+from .planes import Axis, Planes, Range
 
 __all__ = ["Conv", "conv_forward", "conv_grad_input"]
 
@@ -78,7 +90,7 @@ def conv_forward(problem: Conv, epilogue: Epilogue, *, target: Target | None = N
         product = Gemm(c.dtype, c.n, c.k, c.h * c.w, c.c, weight, image)
         return gemm(product, epilogue, width=c.w, target=target)
     if 0 in (c.n, c.k, c.p, c.q):
-        return _nothing()
+        return nothing(target)
     depth, filters, area = c.c // c.groups, c.k // c.groups, c.r * c.s
     rows = Axis(c.h, c.p, c.stride[0], c.padding[0][0], tuple(r * c.dilation[0] for r in range(c.r)))
     columns = Axis(c.w, c.q, c.stride[1], c.padding[1][0], tuple(s * c.dilation[1] for s in range(c.s)))
@@ -98,7 +110,7 @@ def conv_grad_input(problem: Conv, epilogue: Epilogue, *, target: Target | None 
         product = Gemm(c.dtype, c.n, c.c, c.h * c.w, c.k, weight, image)
         return gemm(product, epilogue, width=c.w, target=target)
     if 0 in (c.n, c.c, c.h, c.w):
-        return _nothing()
+        return nothing(target)
     depth, filters, area = c.c // c.groups, c.k // c.groups, c.r * c.s
     rows, row_taps = _transposed_axis(c.h, c.p, c.stride[0], c.padding[0][0], c.r, c.dilation[0])
     columns, column_taps = _transposed_axis(c.w, c.q, c.stride[1], c.padding[1][0], c.s, c.dilation[1])
@@ -110,10 +122,6 @@ def conv_grad_input(problem: Conv, epilogue: Epilogue, *, target: Target | None 
         c.dtype, c.g, c.n, c.groups, filters, depth, rows, columns, weights, phases,
         spread=c.stride, first=first, shape=(c.h, c.w), target=target,
     ).emit(epilogue)
-
-
-def _nothing() -> TemplateText:
-    return TemplateText((), ("    pass",), ())
 
 
 @dataclass(frozen=True)
@@ -162,7 +170,7 @@ class _Correlation:
     def __init__(self, dtype: str, source: str, batch: int | str, groups: int, depth: int, filters: int,
                  vertical: Axis, horizontal: Axis, weights: _Weights, phases: tuple[_Phase, ...], *,
                  spread: Pair, first: Pair, shape: Pair, target: Target):
-        self.out, self.dtype, self.lanes = Writer(), dtype, target.lanes(dtype)
+        self.out, self.dtype, self.lanes = Writer(target.shared), dtype, target.lanes(dtype)
         self.source, self.batch, self.groups, self.depth, self.filters = source, batch, groups, depth, filters
         self.weights, self.spread, self.first, self.shape = weights, spread, first, shape
         self.phases = [phase for phase in phases if phase[2].rows and phase[2].columns and depth]
@@ -171,7 +179,9 @@ class _Correlation:
         planes, phase_size = self.planes, self.filter_block * self.tile_pitch
         reach = max((planes.row_offset(r) for *_, taps in self.phases for r in taps.rows), default=0)
         size = depth * planes.phases * planes.size + self.positions + reach + 2 * planes.size
-        self.image = self.out.buffer(dtype, size)
+        # few images: threads share each of them
+        self.together = target.shared and isinstance(batch, int) and batch * groups < FEW_PARTS
+        self.image = self.out.buffer(dtype, size, common=self.together)
         self.tile = self.out.buffer(dtype, max(len(self.phases), 1) * phase_size)
 
     def _choose_blocks(self, target: Target) -> None:
@@ -191,23 +201,41 @@ class _Correlation:
         self.depth_block = max(1, min(self.depth, REDUCED_TAPS // taps))
 
     def emit(self, epilogue: Epilogue) -> TemplateText:
-        out, planes, groups = self.out, self.planes, self.groups
-        pixels = planes.vertical.size * planes.horizontal.size
-        with out.loop("n", self.batch), out.loop("group", groups):
-            member = f"n * {groups} + group" if groups > 1 else "n"
-            planes.emit_copy(out, self.dtype, self.image, self.source, self.depth,
-                             sum_text((member, self.depth * pixels)))
-            with (
-                out.loop("u0", planes.vertical.outputs, self.rows),
-                out.loop("k0", self.filters, self.filter_block),
-            ):
-                out.add(f"filters = min({self.filter_block}, {self.filters} - k0)")
-                for index, (*_, taps) in enumerate(self.phases):
-                    self.emit_sums(index, taps)
-                with out.loop("row", "filters"):
-                    out.add(f"k = {sum_text(('group', self.filters), 'k0', 'row')}")
-                    (self.emit_lines if self.spread == (1, 1) else self.emit_spread_lines)(epilogue)
+        out, groups = self.out, self.groups
+        if not self.together:
+            with out.pairs("n", self.batch, "group", groups):
+                self.emit_copy((0, self.depth))
+                self.emit_blocks((0, self.planes.vertical.outputs), (0, self.filters), epilogue)
+            return out.text()
+        with out.rounds("member", int(self.batch) * groups, stages=2):
+            out.add(f"n = member // {groups}", f"group = member % {groups}")
+            with out.stage():
+                self.emit_copy(out.span("channel", self.depth))
+            with out.stage():
+                lines, filters = (0, self.planes.vertical.outputs), (0, self.filters)
+                if lines[1] >= FEW_PARTS * self.rows:
+                    lines = out.span("line", lines[1], self.rows)
+                else:
+                    filters = out.span("filter", self.filters, self.tile_rows)
+                self.emit_blocks(lines, filters, epilogue)
         return out.text()
+
+    def emit_copy(self, channels: Range) -> None:
+        """The planes of channels of image `n`, group `group`."""
+        pixels = self.planes.vertical.size * self.planes.horizontal.size
+        member = f"n * {self.groups} + group" if self.groups > 1 else "n"
+        self.planes.emit_copy(self.out, self.dtype, self.image, self.source, channels, sum_text((member, self.depth * pixels)))
+
+    def emit_blocks(self, lines: Range, filters: Range, epilogue: Epilogue) -> None:
+        """Output lines of filters, block by block."""
+        out = self.out
+        with out.loop("u0", lines[1], self.rows, lines[0]), out.loop("k0", filters[1], self.filter_block, filters[0]):
+            out.add(f"filters = min({self.filter_block}, {filters[1]} - k0)")
+            for index, (*_, taps) in enumerate(self.phases):
+                self.emit_sums(index, taps)
+            with out.loop("row", "filters"):
+                out.add(f"k = {sum_text(('group', self.filters), 'k0', 'row')}")
+                (self.emit_lines if self.spread == (1, 1) else self.emit_spread_lines)(epilogue)
 
     def emit_sums(self, index: int, taps: _Taps) -> None:
         """The tile of phase `index`: all filters of a block times all positions of a block of rows."""

@@ -9,10 +9,13 @@ product.
 
 from __future__ import annotations
 
-from . import Epilogue, Target, TemplateText, Writer, host_target, round_up, sum_text
+from collections.abc import Sequence
+from contextlib import nullcontext
+
+from . import FEW_PARTS, Epilogue, Target, TemplateText, Writer, host_target, nothing, round_up, sum_text
 from .conv import UNROLLED_COLUMNS, Conv
 from .gemm import Gemm, Operand, gemm
-from .planes import Axis, Planes
+from .planes import Axis, Planes, Range
 
 __all__ = ["conv_grad_weight"]
 
@@ -27,11 +30,10 @@ def conv_grad_weight(problem: Conv, epilogue: Epilogue, *, target: Target | None
         area = c.h * c.w
         product = Gemm(c.dtype, 1, c.k, c.c, area, Operand(c.g, (0, area, 1)), Operand(c.x, (0, 1, area)))
         return gemm(product, lambda ij, value: epilogue((*ij[1:], "0", "0"), value), target=target)
-    out, lanes = Writer(), target.lanes(c.dtype)
+    out, lanes = Writer(target.shared), target.lanes(c.dtype)
     depth, filters, area = c.c // c.groups, c.k // c.groups, c.r * c.s
     if 0 in (depth, filters, area):
-        out.add("pass")
-        return out.text()
+        return nothing(target)
     image = Planes(
         Axis(c.h, c.p, c.stride[0], c.padding[0][0], tuple(r * c.dilation[0] for r in range(c.r))),
         Axis(c.w, c.q, c.stride[1], c.padding[1][0], tuple(s * c.dilation[1] for s in range(c.s))),
@@ -50,29 +52,35 @@ def conv_grad_weight(problem: Conv, epilogue: Epilogue, *, target: Target | None
         out.buffer(c.dtype, chain * cotangent_size + lanes),
     )
 
-    with out.loop("group", c.groups):
-        out.zero(c.dtype, sums, "0", filters * depth * area + lanes)
+    tile_rows = _tile_rows(c, target)
+    by_groups = c.groups >= FEW_PARTS
+    groups = out.span("group", c.groups) if by_groups else (0, c.groups)
+    rows: Range = (0, filters) if by_groups else out.span("row", filters, tile_rows)
+    out.pieces = 4 if by_groups else 1      # every call copies the images
+    with out.loop("group", groups[1], start=groups[0]):
+        start, count = (str(rows[0]), f"({rows[1]} - {rows[0]})") if out.shared and not by_groups else ("0", filters)
+        out.zero(c.dtype, sums, sum_text((start, depth * area)), sum_text((count, depth * area), lanes))
         if c.n and positions:
             with out.block(f"for first_image in range(0, {c.n}, {chain}):"):
                 out.add(f"count = min({chain}, {c.n} - first_image)")
                 with out.loop("m", "count"):
                     whose = f"(first_image + m) * {c.groups} + group" if c.groups > 1 else "first_image + m"
                     out.add(f"member = {whose}")
-                    image.emit_copy(out, c.dtype, x, c.x, depth, sum_text(("member", depth * c.h * c.w)),
+                    image.emit_copy(out, c.dtype, x, c.x, (0, depth), sum_text(("member", depth * c.h * c.w)),
                                     sum_text(("m", image_size)))
                     cotangent.emit_copy(
                         out,
                         c.dtype,
                         g,
                         c.g,
-                        filters,
+                        rows,
                         sum_text(("member", filters * c.p * c.q)),
                         sum_text(("m", cotangent_size)),
                     )
                 with out.loop("start", positions, POSITIONS):
                     out.add(f"stop = min(start + {POSITIONS}, {positions})")
-                    _emit_tiles(out, c, image, cotangent, (x, g, sums), (image_size, cotangent_size), target)
-        with out.loop("row", filters):
+                    _emit_tiles(out, c, image, cotangent, (x, g, sums), (image_size, cotangent_size), target, rows)
+        with out.loop("row", rows[1], start=rows[0]):
             out.add(f"k = {sum_text(('group', filters), 'row')}")
             with out.loop("c", depth), out.loop("r", c.r), out.loop("s", c.s):
                 at = sum_text(("row", depth * area), ("c", area), ("r", c.s), "s")
@@ -81,15 +89,12 @@ def conv_grad_weight(problem: Conv, epilogue: Epilogue, *, target: Target | None
 
 
 def _emit_tiles(out: Writer, c: Conv, image: Planes, cotangent: Planes, buffers: tuple[str, str, str],
-                sizes: tuple[int, int], target: Target) -> None:
-    """All dot products of the positions start ... stop and the chained images."""
+                sizes: tuple[int, int], target: Target, filter_rows: Range) -> None:
+    """The dot products of some filters, the positions start ... stop and the chained images."""
     (x, g, sums), lanes = buffers, target.lanes(c.dtype)
     depth, filters, area = c.c // c.groups, c.k // c.groups, c.r * c.s
     channel = image.phases * image.size
-    # several channels in one tile if their sums are neighbours
-    members = min(depth, max(1, 3 // c.s)) if c.r == 1 else 1
-    groups = _split(c.s, min(5, lanes)) if c.s <= UNROLLED_COLUMNS else [range(4 if c.stride[1] == 1 else 1)]
-    rows = _rows_of_tile(filters, max(map(len, groups)) * members, target.registers)
+    members, groups, rows = _members(c), _column_groups(c, lanes), _tile_rows(c, target)
 
     def emit_dots(tile_rows: int, offsets: tuple[int, ...], s: str | int, across: str | int) -> None:
         """The sums of the filters from `row` on, for window columns from s on, which start at `across`."""
@@ -133,12 +138,30 @@ def _emit_tiles(out: Writer, c: Conv, image: Planes, cotangent: Planes, buffers:
             emit_kernel_rows(tile_rows, depth % members)
 
     # the cotangent's rows of a tile stay in L1 while all channels of the image pass by
+    first, past = filter_rows
+    tail = filters % rows
     if filters >= rows:
-        with out.block(f"for row in range(0, {filters - rows + 1}, {rows}):"):
+        with out.block(f"for row in range({first}, {sum_text(past, 1 - rows) if tail else past}, {rows}):"):
             emit_channels(rows)
-    if filters % rows:
-        out.add(f"row = {filters - filters % rows}")
-        emit_channels(filters % rows)
+    if tail:
+        with out.block(f"if {past} == {filters}:") if isinstance(past, str) else nullcontext():
+            out.add(f"row = {filters - tail}")
+            emit_channels(tail)
+
+
+def _members(c: Conv) -> int:
+    """How many channels are in one tile: several if their sums are neighbours."""
+    return min(c.c // c.groups, max(1, 3 // c.s)) if c.r == 1 else 1
+
+
+def _column_groups(c: Conv, lanes: int) -> Sequence[Sequence[int]]:
+    """The window columns that share a tile."""
+    return _split(c.s, min(5, lanes)) if c.s <= UNROLLED_COLUMNS else [range(4 if c.stride[1] == 1 else 1)]
+
+
+def _tile_rows(c: Conv, target: Target) -> int:
+    width = max(map(len, _column_groups(c, target.lanes(c.dtype))))
+    return _rows_of_tile(c.k // c.groups, width * _members(c), target.registers)
 
 
 def _split(count: int, most: int) -> list[tuple[int, ...]]:

@@ -10,11 +10,23 @@ given as a name gives the *any-size* form: both operands are packed block by blo
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 
-from . import ITEM_BYTES, Epilogue, Target, TemplateText, Writer, choose_tile, host_target, round_up, sum_text
+from . import (
+    FEW_PARTS,
+    ITEM_BYTES,
+    Epilogue,
+    Target,
+    TemplateText,
+    Writer,
+    choose_tile,
+    host_target,
+    nothing,
+    round_up,
+    sum_text,
+)
 
 __all__ = ["Gemm", "Operand", "gemm"]
 
@@ -103,10 +115,9 @@ def gemm(
     With `width`, columns are a grid and the epilogue gets (batch, i, j // width, j % width).
     """
     target = target or host_target()
-    out, result = Writer(), _Output(epilogue, width=width)
+    out, result = Writer(target.shared), _Output(epilogue, width=width)
     if 0 in (problem.batch, problem.m, problem.n):
-        out.add("pass")
-        return out.text()
+        return nothing(target)
     if problem.k == 0:
         _emit_zeros(out, problem, result)
         return out.text()
@@ -140,6 +151,51 @@ def _rows_alone_vary(p: Gemm) -> bool:
     return _all_known(p.numbers[1:]) and (isinstance(p.m, int) or p.a.strides[2] == 1)
 
 
+def _shared_axis(p: Gemm, rows: int, columns: int) -> str:
+    """The axis that threads share, given the rows and columns of a register tile: batch if there are many, else the longer one.
+
+    Columns rather than rows: a packed B is then cut as well.
+    """
+    if isinstance(p.batch, str) or p.batch >= FEW_PARTS:
+        return "batch"
+    high = 2 * FEW_PARTS if isinstance(p.m, str) else -(-p.m // rows)
+    wide = 2 * FEW_PARTS if isinstance(p.n, str) else -(-p.n // columns)
+    return "columns" if wide >= min(high, FEW_PARTS) else "rows"
+
+
+@dataclass(frozen=True)
+class _Ranges:
+    """(start, stop) of batch, rows and columns in one call."""
+
+    batch: tuple[Size, Size]
+    rows: tuple[Size, Size]
+    columns: tuple[Size, Size]
+
+    @staticmethod
+    def of(out: Writer, p: Gemm, rows: int, columns: int) -> _Ranges:
+        """All of two axes and, if threads share the kernel, the caller's share of the third, in whole tiles."""
+        axis = _shared_axis(p, rows, columns)
+        spans = {"batch": (p.batch, 1), "rows": (p.m, rows), "columns": (p.n, columns)}
+        return _Ranges(*(out.span(name, *span) if name == axis else (0, span[0]) for name, span in spans.items()))
+
+    def loop_batch(self, out: Writer) -> AbstractContextManager[None]:
+        return out.loop("batch", self.batch[1], start=self.batch[0])
+
+    def loop_rows(self, out: Writer, block: int) -> AbstractContextManager[None]:
+        return _blocks(out, "row0", "rows", self.rows, block)
+
+    def loop_columns(self, out: Writer, block: int) -> AbstractContextManager[None]:
+        return _blocks(out, "column0", "columns", self.columns, block)
+
+
+@contextmanager
+def _blocks(out: Writer, first: str, count: str, limits: tuple[Size, Size], block: int) -> Iterator[None]:
+    """A loop over blocks, the last one maybe shorter: where each starts, how long it is."""
+    with out.loop(first, limits[1], block, limits[0]):
+        out.add(f"{count} = min({block}, {limits[1]} - {first})")
+        yield
+
+
 def _all_known(numbers: tuple[Size, ...]) -> bool:
     return all(isinstance(number, int) for number in numbers)
 
@@ -148,7 +204,7 @@ def _emit_zeros(out: Writer, p: Gemm, result: _Output) -> None:
     """The empty sum: zero everywhere."""
     tile = out.buffer(p.dtype, 1)
     out.add(f"{tile}[0] = lit_{p.dtype}(0.0)", "row0 = 0", "column0 = 0")
-    with out.loop("batch", p.batch):
+    with out.parts("batch", p.batch):
         with out.loop("row0", p.m), out.loop("column0", p.n):      # a tile of one element
             result.emit(out, tile, 0, 1, 1)
 
@@ -172,6 +228,9 @@ def _emit_outer(out: Writer, p: Gemm, result: _Output, target: Target) -> None:
     panel_depth = k if whole_b else k_block
     packed_b = out.buffer(p.dtype, panel_depth * n_block) if pack_b else ""
     packed_a = out.buffer(p.dtype, round_up(m_block, rows) * k_block) if pack_a else ""
+    share = _Ranges.of(out, p, rows, tile_columns)
+    if (pack_b and share.rows[0] != 0) or (pack_a and share.columns[0] != 0):
+        out.pieces = 1
 
     def kernel(tile_rows: int, columns: int, packed: bool) -> str:
         width, last = -(-columns // lanes), f", last={columns % lanes}" if columns % lanes else ""
@@ -213,12 +272,10 @@ def _emit_outer(out: Writer, p: Gemm, result: _Output, target: Target) -> None:
         with out.block(f"if {p.m} >= {FEW}:") if may_be_few else nullcontext():
             _Lines.of_b(p, first_k).emit_pack(out, p.dtype, lanes, packed_b, tile_columns, depth, panel_depth)
 
-    with out.loop("batch", p.batch), out.loop("column0", n, n_block):
-        out.add(f"columns = min({n_block}, {n} - column0)")
+    with share.loop_batch(out), share.loop_columns(out, n_block):
         if pack_b and whole_b:
             pack("0", k)
-        with out.loop("row0", p.m, m_block):
-            out.add(f"rows = min({m_block}, {p.m} - row0)")
+        with share.loop_rows(out, m_block):
             with out.loop("k0", k, k_block):
                 out.add(f"k1 = min(k0 + {k_block}, {k})")
                 if pack_b and not whole_b:
@@ -349,10 +406,9 @@ def _emit_inner(out: Writer, p: Gemm, result: _Output, target: Target) -> None:
             f"advance({tile}, row*{pitch} + column), k0, k1, 1, 0, 0)"
         ))
 
-    with out.loop("batch", p.batch), out.loop("column0", n, n_block):
-        out.add(f"columns = min({n_block}, {n} - column0)")
-        with out.loop("row0", m, m_block):
-            out.add(f"rows = min({m_block}, {m} - row0)")
+    share = _Ranges.of(out, p, rows, columns)
+    with share.loop_batch(out), share.loop_columns(out, n_block):
+        with share.loop_rows(out, m_block):
             out.zero(p.dtype, tile, "0", m_block * pitch)
             with out.loop("k0", max(k_end, 1), k_block):
                 out.add(f"k1 = min(k0 + {k_block}, {k_end})")
@@ -378,10 +434,10 @@ def _emit_any_size(out: Writer, p: Gemm, result: _Output, target: Target) -> Non
     packed_a, packed_b = out.buffer(p.dtype, m_block * k_block), out.buffer(p.dtype, n_block * k_block)
     kernel = out.micro(f"tile_micro({p.dtype!r}, {lanes}, {rows}, {vectors}, w_row=1, w_red={rows}, "
                        f"x_red={tile_columns}, y_row={pitch})")
-    with out.loop("batch", p.batch), out.block(f"for column0 in range(0, {p.n}, {n_block}):"):
-        out.add(f"columns = min({n_block}, {p.n} - column0)")
-        with out.block(f"for row0 in range(0, {p.m}, {m_block}):"):
-            out.add(f"rows = min({m_block}, {p.m} - row0)")
+    share = _Ranges.of(out, p, rows, tile_columns)
+    out.pieces = 1
+    with share.loop_batch(out), share.loop_columns(out, n_block):
+        with share.loop_rows(out, m_block):
             if isinstance(p.k, str):
                 with out.block(f"if {p.k} == 0:"):
                     out.zero(p.dtype, tile, "0", m_block * pitch)

@@ -12,7 +12,9 @@ from dataclasses import dataclass
 
 from . import Writer, round_up, sum_text
 
-__all__ = ["Axis", "Planes", "emit_row_copy"]
+__all__ = ["Axis", "Planes", "Range", "emit_row_copy"]
+
+Range = tuple[int | str, int | str]         # start, stop
 
 
 @dataclass(frozen=True)
@@ -70,16 +72,16 @@ class Planes:
         step, reach = self.horizontal.step, self.horizontal.reach[tap]
         return reach % step * self.size + reach // step
 
-    def emit_copy(self, out: Writer, dtype: str, planes: str, source: str, channels: int, base: str,
+    def emit_copy(self, out: Writer, dtype: str, planes: str, source: str, channels: Range, base: str,
                   to: str = "0", first_line: str | int = 0, border: str = "") -> None:
-        """Fills the planes at `to` from `channels` images of the source, the first one at element `base`.
+        """Fills planes from those channels of the source; channel 0 is at element `base` there and at `to` here.
 
         A window starts at line `first_line` of the phases. `border` is what `emit_border` returned.
         """
         high, wide = self.vertical, self.horizontal
         if wide.step > 1 and not border:
             border = self.emit_border(out, dtype)
-        with out.loop("channel", channels), out.loop("phase", high.step):
+        with out.loop("channel", channels[1], start=channels[0]), out.loop("phase", high.step):
             sizes = ("channel", self.phases * self.size), ("phase", wide.step * self.size)
             out.add(f"plane = {sum_text(to, *sizes)}")
             with out.loop("line", high.extent):

@@ -65,10 +65,11 @@ class Pool:
 
 def max_pool_forward(problem: Pool, epilogue: Epilogue, *, target: Target | None = None) -> TemplateText:
     """The text of the pooling; the epilogue gets (n, c, p, q) indices."""
-    out, o = Writer(), problem
+    target = target or host_target()
+    out, o = Writer(target.shared), problem
     direct = not o.padded and o.r * o.s <= UNROLLED_WINDOW
     if not direct:
-        lines = _Lines.make(out, o, (target or host_target()).lanes(o.dtype))
+        lines = _Lines.make(out, o, target.lanes(o.dtype))
         line = out.buffer(o.dtype, lines.length)
     with _planes(out, o), out.loop("p", o.p):
         if direct:
@@ -91,16 +92,16 @@ def max_pool_forward(problem: Pool, epilogue: Epilogue, *, target: Target | None
 
 def max_pool_backward(problem: Pool, epilogue: Epilogue, *, target: Target | None = None) -> TemplateText:
     """The text of the gradient to x from `x` and `g`; the epilogue gets (n, c, h, w) indices."""
-    out = Writer()
-    lanes = (target or host_target()).lanes(problem.dtype)
-    (_emit_tiles if problem.tiles else _emit_scatter)(out, problem, epilogue, lanes)
+    target = target or host_target()
+    out = Writer(target.shared)
+    (_emit_tiles if problem.tiles else _emit_scatter)(out, problem, epilogue, target.lanes(problem.dtype))
     return out.text()
 
 
 @contextmanager
 def _planes(out: Writer, o: Pool) -> Iterator[None]:
     """Loops over n and channel; `image` and `pooled` are where the image and its outputs start."""
-    with out.loop("n", o.n), out.loop("channel", o.c):
+    with out.pairs("n", o.n, "channel", o.c):
         out.add(
             f"image = (n * {o.c} + channel) * {o.h * o.w}", f"pooled = (n * {o.c} + channel) * {o.p * o.q}"
         )

@@ -11,9 +11,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from . import ITEM_BYTES, Epilogue, Target, TemplateText, Writer, choose_tile, host_target, round_up, sum_text
+from . import (
+    FEW_PARTS,
+    ITEM_BYTES,
+    Epilogue,
+    Target,
+    TemplateText,
+    Writer,
+    choose_tile,
+    host_target,
+    round_up,
+    sum_text,
+)
 from .conv import Conv, conv_forward, conv_grad_input
-from .planes import Axis, Planes
+from .planes import Axis, Planes, Range
 
 __all__ = ["choose_conv", "winograd_forward", "winograd_grad_input", "winograd_possible"]
 
@@ -126,12 +137,15 @@ class _Kernel:
     """One kernel being written. Buffers: u transformed filters, v transformed tiles, t their products."""
 
     def __init__(self, dtype: str, images: _Images, filters: _Filters, m: int, target: Target):
-        self.out, self.dtype, self.images, self.filters, self.m = Writer(), dtype, images, filters, m
+        self.out, self.dtype, self.images, self.filters, self.m = Writer(target.shared), dtype, images, filters, m
         self.lanes, self.side = target.lanes(dtype), m + 2
         self.high, self.wide = (-(-outputs // m) for outputs in images.outputs)
         self.block = _choose_block(filters, images, m, ITEM_BYTES[dtype], self.lanes, target)
         # filters that only one block of tiles uses are transformed a few at a time, just before
         self.once = isinstance(images.count, int) and self.block.rounds(images.count, self.high) == 1
+        # few blocks: threads share each of them
+        self.together = (target.shared and isinstance(images.count, int)
+                         and self.block.rounds(images.count, self.high) < FEW_PARTS)
         self.filter_block = self._filter_block(target)
         reach = tuple(range(self.side))
         self.planes = Planes(Axis(images.size[0], self.block.rows, m, images.lead[0], reach, window=True),
@@ -150,10 +164,14 @@ class _Kernel:
         held = self.filter_block if self.once else round_up(self.filters.count, block.tile[0])
         surplus = 2 * self.lanes    # keeps the products out of each other's cache sets, and takes overruns
         self.u_next = held * depth + surplus
-        self.v_next = depth * block.pitch + surplus
+        # the last vector of a channel's tiles must not run into the next channel if that may be another thread's
+        written = (block.images * block.rows - 1) * block.width + round_up(block.width, self.lanes)
+        self.v_pitch = block.pitch + (self.lanes if self.together and written > block.pitch else 0)
+        self.v_next = depth * self.v_pitch + surplus
         self.t_next = self.filter_block * block.pitch + surplus
-        self.u, self.v, self.t = (out.buffer(self.dtype, self.side**2 * size + self.lanes)
-                                  for size in (self.u_next, self.v_next, self.t_next))
+        common = (not self.once, self.together, False)
+        self.u, self.v, self.t = (out.buffer(self.dtype, self.side**2 * size + self.lanes, shared)
+                                  for size, shared in zip((self.u_next, self.v_next, self.t_next), common))
         self.channel = out.buffer(
             self.dtype, self.planes.phases * self.planes.size + round_up(self.wide, self.lanes)
         )
@@ -164,24 +182,43 @@ class _Kernel:
         out, block, count = self.out, self.block, self.filters.count
         self.border = self.planes.emit_border(out, self.dtype)
         if not self.once:
-            self.emit_filters("0", count)
-        with out.loop("first_image", self.images.count, block.images):
-            out.add(f"images = min({block.images}, {self.images.count} - first_image)")
-            with out.loop("first_row", self.high, block.rows):
-                out.add(f"rows = min({block.rows}, {self.high} - first_row)", "lines = images * rows")
-                self.emit_tiles()
-                with out.loop("first_k", count, self.filter_block):
-                    out.add(f"filters = min({self.filter_block}, {count} - first_k)")
-                    if self.once:
-                        self.emit_filters("first_k", "filters")
-                    self.emit_products("0" if self.once else "first_k")
-                    self.emit_outputs(epilogue)
+            with out.stage():
+                self.emit_filters(out.span("k", count, block.tile[0]))
+        if self.together:
+            with out.rounds("here", block.rounds(int(self.images.count), self.high), stages=2):
+                across = -(-self.high // block.rows)
+                out.add(f"first_image = here // {across} * {block.images}", f"first_row = here % {across} * {block.rows}")
+                self.emit_extent()
+                with out.stage():
+                    self.emit_tiles(out.span("depth", self.filters.depth))
+                with out.stage():
+                    self.emit_results(out.span("k", count, block.tile[0]), epilogue)
+            return out.text()
+        with out.stage(), out.pairs("first_image", self.images.count, "first_row", self.high, (block.images, block.rows)):
+            self.emit_extent()
+            self.emit_tiles((0, self.filters.depth))
+            self.emit_results((0, count), epilogue)
         return out.text()
 
-    def emit_filters(self, first: str, count: int | str) -> None:
-        """u[q][k // rows][channel][k % rows] of `count` filters from `first` on; surplus filters are zero."""
+    def emit_extent(self) -> None:
+        """How much of a block there is."""
+        block = self.block
+        self.out.add(f"images = min({block.images}, {self.images.count} - first_image)",
+                     f"rows = min({block.rows}, {self.high} - first_row)", "lines = images * rows")
+
+    def emit_results(self, filters: Range, epilogue: Epilogue) -> None:
+        """The outputs of filters for the tiles in v."""
+        with self.out.loop("first_k", filters[1], self.filter_block, filters[0]):
+            self.out.add(f"filters = min({self.filter_block}, {filters[1]} - first_k)")
+            if self.once:
+                self.emit_filters((0, "filters"), "first_k")
+            self.emit_products("0" if self.once else "first_k")
+            self.emit_outputs(epilogue)
+
+    def emit_filters(self, those: Range, first: str = "0") -> None:
+        """u[q][k // rows][channel][k % rows] of filters, counted from `first`; surplus filters are zero."""
         out, filters, rows = self.out, self.filters, self.block.tile[0]
-        k = "k" if first == "0" else f"({first} + k)"
+        (start, stop), k = those, "k" if first == "0" else f"({first} + k)"
 
         def transform(exist: int) -> None:
             masked = f", exist={exist}" if exist < rows else ""
@@ -192,32 +229,32 @@ class _Kernel:
                 out.add(f"{mk}(advance({filters.name}, {w_at}), advance({self.u}, {u_at}), {filters.across}, {self.u_next})")
         tail = filters.count % rows
         if filters.count >= rows:
-            with out.block(f"for k in range(0, {count} - {rows - 1}, {rows}):"):
+            with out.block(f"for k in range({start}, {stop} - {rows - 1}, {rows}):"):
                 transform(rows)
         if tail:
-            with out.block(f"if {count} % {rows} != 0:"):
-                out.add(f"k = {count} - {tail}")
+            with out.block(f"if {stop} % {rows} != 0:"):
+                out.add(f"k = {stop} - {tail}")
                 transform(tail)
 
-    def emit_tiles(self) -> None:
+    def emit_tiles(self, channels: Range) -> None:
         """v[q][channel][tile], vectors along a row's tiles; the next row overwrites what overran."""
-        out, block, planes, depth = self.out, self.block, self.planes, self.filters.depth
+        out, block, planes = self.out, self.block, self.planes
         mk = out.micro(f"winograd_input_micro({self.dtype!r}, {self.lanes}, {self.m})")
         pixels = self.images.size[0] * self.images.size[1]
-        with out.loop("depth", depth), out.loop("member", "images" if block.images > 1 else 1):
-            out.add(f"image = {sum_text(('(first_image + member)', depth * pixels), ('depth', pixels))}")
+        with out.loop("depth", channels[1], start=channels[0]), out.loop("member", "images" if block.images > 1 else 1):
+            out.add(f"image = {sum_text(('(first_image + member)', self.filters.depth * pixels), ('depth', pixels))}")
             planes.emit_copy(
                 out,
                 self.dtype,
                 self.channel,
                 self.images.name,
-                1,
+                (0, 1),
                 "image",
                 first_line="first_row",
                 border=self.border,
             )
             with out.loop("line", "rows"):
-                out.add(f"to = {sum_text(('depth', block.pitch), ('(member*rows + line)', block.width))}",
+                out.add(f"to = {sum_text(('depth', self.v_pitch), ('(member*rows + line)', block.width))}",
                         f"at = line * {planes.pitch}")
                 with out.loop("tile", block.width, self.lanes):
                     out.add(f"{mk}(advance({self.channel}, at + tile), advance({self.v}, to + tile), "
@@ -229,7 +266,7 @@ class _Kernel:
         rows, vectors = block.tile
         k = "k" if first == "0" else f"({first} + k)"
         mk = out.micro(f"tile_micro({self.dtype!r}, {self.lanes}, {rows}, {vectors}, w_row=1, w_red={rows}, "
-                       f"x_red={block.pitch}, y_row={block.pitch})")
+                       f"x_red={self.v_pitch}, y_row={block.pitch})")
         with out.loop("q", self.side**2), out.loop("start", depth, 256):
             out.add(f"stop = min(start + 256, {depth})")
             with out.block(f"for k in range(0, filters, {rows}):"):
