@@ -156,8 +156,8 @@ class Writer:
         turns = -(-count // steps[1]) if isinstance(count, int) else f"(({count} + {steps[1] - 1}) // {steps[1]})"
         # a size that is counted at run time may turn out smaller than the parts were told
         stop = f"min(part1, ({many} + {steps[0] - 1}) // {steps[0]} * {turns})" if isinstance(many, str) else "part1"
-        with self.block(f"for part in range(part0, {stop}):"):
-            self.add(f"{outer} = {sum_text((f'part // {turns}', steps[0]))}", f"{inner} = {sum_text((f'part % {turns}', steps[1]))}")
+        with self.block(f"for pair in range(part0, {stop}):"):
+            self.add(f"{outer} = {sum_text((f'pair // {turns}', steps[0]))}", f"{inner} = {sum_text((f'pair % {turns}', steps[1]))}")
             yield
 
     @contextmanager
