@@ -74,18 +74,14 @@ class Config:
     """Access to the settings: attributes, a context manager, environment variables as defaults."""
 
     def __init__(self) -> None:
-        values = {}
+        # values are plain attributes: every call of a compiled function looks at some
         for row in SETTINGS.values():
             text = os.environ.get(f"SYMGRAD_{row.name}", os.environ.get(f"SYMGRAD_{row.name.upper()}"))
-            values[row.name] = row.default if text is None else self._parsed(row.name, text)
-        object.__setattr__(self, "_values", values)
-        object.__setattr__(self, "_watchers", {})
+            vars(self)[row.name] = row.default if text is None else self._parsed(row.name, text)
+        vars(self)["_watchers"] = {}
 
     def __getattr__(self, name: str) -> Any:
-        try:
-            return object.__getattribute__(self, "_values")[name]
-        except KeyError:
-            raise AttributeError(self._unknown(name)) from None
+        raise AttributeError(self._unknown(name))
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name not in SETTINGS:
@@ -97,14 +93,14 @@ class Config:
         self._watchers.setdefault(name, []).append(call)
 
     def _put(self, name: str, value: Any) -> None:
-        self._values[name] = value
+        vars(self)[name] = value
         for call in self._watchers.get(name, ()):
             call(value)
 
     @contextmanager
     def __call__(self, **changes: Any) -> Iterator[Config]:
         """Settings changed for the body of a `with` statement."""
-        before = dict(self._values)
+        before = dict(vars(self))
         try:
             for name, value in changes.items():
                 setattr(self, name, value)
@@ -115,7 +111,7 @@ class Config:
 
     def __repr__(self) -> str:
         width = max(map(len, SETTINGS))
-        return "\n".join(f"{n:<{width}}  {self._values[n]!r:<12}  {s.meaning}" for n, s in SETTINGS.items())
+        return "\n".join(f"{n:<{width}}  {vars(self)[n]!r:<12}  {s.meaning}" for n, s in SETTINGS.items())
 
     @staticmethod
     def _unknown(name: str) -> str:

@@ -79,12 +79,14 @@ class Function:
         self._native = getattr(self.executable, "fast", None) if not self._sizes_meet else None
         # a function with updates reads and writes parameters: one call at a time
         self._fast = self._native if not targets else None
+        self._finished = self._finish if targets or self._run_checks else structure
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if self._fast is not None and not kwargs and config.debug < 2:
-            results = self._fast(args)
+        fast = self._fast
+        if fast is not None and not kwargs and config.debug < 2:
+            results = fast(args)
             if results is not None:
-                return self._finish(results)
+                return self._finished(results)
         with self._lock:
             results = self._native(args) if self._native is not None and not kwargs else None
             return self._finish(self._run(args, kwargs) if results is None else results)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections import Counter
@@ -102,6 +103,21 @@ class Executable:
         return self._bound(arrays).profile(tuple(arrays))
 
 
+def allocator(shapes: Sequence[tuple[int, ...]], dtypes: Sequence[np.dtype]) -> Callable[[], list[np.ndarray]]:
+    """A function that makes the results of a call: new arrays, or large ones of an earlier call that nobody holds any more.
+
+    A fresh large array costs a page fault per 4 KiB; one that came back does not. The function is written out: a
+    loop takes half as long as making the small arrays it goes over.
+    """
+    space: dict[str, Any] = {"empty": np.empty, "recycled": recycled}
+    made = []
+    for k, (shape, dtype) in enumerate(zip(shapes, dtypes)):
+        space.update({f"shape{k}": shape, f"dtype{k}": dtype, f"pool{k}": []})
+        large = math.prod(shape) * dtype.itemsize >= RECYCLED
+        made.append(f"recycled(pool{k}, shape{k}, dtype{k})" if large else f"empty(shape{k}, dtype{k})")
+    return eval(f"lambda: [{', '.join(made)}]", space)
+
+
 def recycled(pool: list[np.ndarray], shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     """An array of the pool that only the pool refers to, or a new one, which joins it."""
     for array in pool:
@@ -111,6 +127,9 @@ def recycled(pool: list[np.ndarray], shape: tuple[int, ...], dtype: np.dtype) ->
     if len(pool) < POOLED:
         pool.append(array)
     return array
+
+
+empty = np.empty
 
 
 def own_memory(shared: Shared) -> None:
@@ -190,7 +209,8 @@ class Bound:
         plan = program.plan
         offsets, self.arena_bytes = plan.arena(self.size_of)
         self.made = [y for y in plan.outputs if y not in plan.taken]        # results in arrays of their own
-        self.output_types = [(self.shape(y), np.dtype(y.dtype)) for y in self.made]
+        shapes = [self.shape(y) for y in self.made]
+        self.outputs = allocator(shapes, [np.dtype(y.dtype) for y in self.made])
         self._refuse_oversized(plan)
         self.arena = np.empty(self.arena_bytes + 64, np.uint8)
         base = -(-self.arena.ctypes.data // 64) * 64
@@ -203,10 +223,9 @@ class Bound:
         self.entry = driver.Entry([driver.Binding(x.dtype, self.shape(x), tuple(self.frame.open.get(x, ()))) for x in arguments], self.code,
                                   self.frame.parallel)
         self.call = self.entry.call
-        self.pools: list[list[np.ndarray] | None] = [
-            [] if int(np.prod(shape)) * dtype.itemsize >= RECYCLED else None for shape, dtype in self.output_types]
         # the common case: every output is its own array, as it was computed
         self.direct = not program.counts and all(p.k == k and p.dims == plan.outputs[k].dims for k, p in enumerate(program.places))
+        self.plain = self.direct and not self.overwritten
         self.output_shapes = shapes_of(program.places, self.size_of) if not program.counts else []
 
     def size_of(self, a: poly.Atom) -> int:
@@ -230,14 +249,6 @@ class Bound:
                                               f"{node.op.name} made at {node.where}",
                                               "check the sizes; reduce before broadcasting"))
 
-    def outputs(self) -> list[np.ndarray]:
-        """Arrays for the results: new ones, or large ones of an earlier call that nobody holds any more.
-
-        A fresh large array costs a page fault per 4 KiB; one that came back does not.
-        """
-        return [np.empty(shape, dtype) if pool is None else recycled(pool, shape, dtype)
-                for (shape, dtype), pool in zip(self.output_types, self.pools)]
-
     def parameters(self) -> list[np.ndarray]:
         """The values of the shared variables; those that will be written over are first made nobody else's."""
         for k in self.overwritten.values():
@@ -253,10 +264,11 @@ class Bound:
 
     def fast(self, args: tuple) -> list[np.ndarray] | None:
         """The outputs, or None when an argument is not ready to use as it is."""
-        outs, parameters = self.outputs(), self.parameters()
+        outs = self.outputs()
+        parameters = self.parameters() if self.shared else []
         if self.call(*args, *parameters, *outs):
             return None
-        return self.results(outs, parameters)
+        return outs if self.plain else self.results(outs, parameters)
 
     def arranged(self, outs: list[np.ndarray]) -> list[np.ndarray]:
         """The results as the outputs were asked: see `generic.arranged`."""
