@@ -221,6 +221,13 @@ def choose_tile(rows: int, positions: int, lanes: int, registers: int, multiple:
     `multiple` divides the tile's rows, unless there are fewer. Accumulators, one side of the operands and one
     streamed value share the registers.
     """
+    tiles = _column_costs(rows, registers, multiple)
+    return min((cost * -(-positions // (v * lanes)), k, (r, v)) for k, (cost, r, v) in enumerate(tiles))[2]
+
+
+@cache
+def _column_costs(rows: int, registers: int, multiple: int) -> list[tuple[float, int, int]]:
+    """(cycles per reduced element of one column of tiles, tile rows, vectors) of the tiles that fit the registers."""
     def steps(r: int, v: int) -> float:
         """Cycles per reduced element: two multiply-adds and loads a cycle, ten sums to hide the latency."""
         loads = (
@@ -228,10 +235,6 @@ def choose_tile(rows: int, positions: int, lanes: int, registers: int, multiple:
         )  # measured: one-sided tiles reach half the load rate
         return max(r * v / 2, loads, 5) if r else 0
 
-    def cost(tile: tuple[int, int]) -> float:
-        r, v = tile
-        columns = -(-positions // (v * lanes))
-        return (rows // r * steps(r, v) + steps(rows % r, v) + 0.01 * (r + v)) * columns
-    tiles = [(r, v) for r in range(min(multiple, rows), min(rows, registers) + 1) for v in range(1, registers)
-             if r * v + min(r, v) + 1 <= registers and (r % multiple == 0 or rows < multiple)]
-    return min(tiles, key=cost)
+    return [(rows // r * steps(r, v) + steps(rows % r, v) + 0.01 * (r + v), r, v)
+            for r in range(min(multiple, rows), min(rows, registers) + 1) for v in range(1, registers)
+            if r * v + min(r, v) + 1 <= registers and (r % multiple == 0 or rows < multiple)]

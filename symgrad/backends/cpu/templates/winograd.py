@@ -10,6 +10,7 @@ that of the direct method. Source: Lavin and Gray 2016, "Fast Algorithms for Con
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 from . import (
     FEW_PARTS,
@@ -112,6 +113,7 @@ def _grad_input(c: Conv) -> tuple[_Images, _Filters]:
     return images, _Filters(c.weight, c.c, c.k, across=9, along=9 * c.c, taps=tuple(reversed(range(9))))
 
 
+@cache
 def _choose_block(
     filters: _Filters, images: _Images, m: int, item: int, lanes: int, target: Target
 ) -> _Block:
