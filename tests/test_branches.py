@@ -160,3 +160,19 @@ def test_an_index_of_the_side_not_taken_is_not_checked(backend):
     assert f(values, 2) == 2 and f(values, 9) == 6
     with pytest.raises(IndexError):
         f(values, -5)
+
+
+def test_a_value_of_one_condition_read_under_two():
+    """Conditions are told apart without comparing variables, which would make a new variable."""
+    x = T.tensor("x", (3,))
+    first, second = T.sum(x) > 0, T.sum(x) > 1
+    h = T.exp(x)
+    nested = sg.ifelse(first, sg.ifelse(second, T.sin(h), x), x)
+    y = nested + sg.ifelse(second, h, x)
+    f = sg.function([x], [y, sg.grad(T.sum(y), x)], backend="plain")
+    for value in ([1, 1, 1], [0.5, 0, 0], [-1, 0, 0]):
+        a = np.array(value, "float32")
+        both = a.sum() > 1
+        want = (np.sin(np.exp(a)) + np.exp(a), (np.cos(np.exp(a)) + 1) * np.exp(a)) if both else (2 * a, np.full(3, 2))
+        for got, expected in zip(f(a), want):
+            np.testing.assert_allclose(got, expected, rtol=1e-5)

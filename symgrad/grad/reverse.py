@@ -18,7 +18,7 @@ from ..graph.node import ITEM, Node, is_leaf, make
 from ..graph.scan import is_scan
 from ..graph.types import TupleType, shape_text
 from ..graph.walk import order
-from ..ops.branch import gated, if_else, zeros_like
+from ..ops.branch import conditions, gated, if_else, zeros_like
 from ..ops.control import stop_gradient
 from ..ops.reduce import sum as sum_
 from ..ops.row import DEFAULT, STOP, Elementwise, Undefined, as_tensor
@@ -227,7 +227,7 @@ def _two_sides(sums: dict[Guarding, Node]) -> tuple[Guarding, Node] | None:
     if len(sums) != 2:
         return None
     (a, first), (b, second) = sums.items()
-    if not a or not b or a[:-1] != b[:-1] or a[-1][0] is not b[-1][0]:
+    if not a or not b or conditions(a[:-1]) != conditions(b[:-1]) or a[-1][0] is not b[-1][0]:
         return None
     then, otherwise = (first, second) if a[-1][1] else (second, first)
     return a[:-1], make(if_else, [a[-1][0], then, otherwise])

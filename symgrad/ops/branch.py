@@ -120,6 +120,11 @@ def guards(outputs: Iterable[Node]) -> dict[Node, Guard]:
     return {node: tuple(sorted(guard, key=outer_first)) for node, guard in found.items() if guard}
 
 
+def conditions(guard: Sequence[tuple[Node, bool]]) -> tuple[tuple[int, bool], ...]:
+    """The guard as something that compares: `==` between variables makes a variable."""
+    return tuple((test.serial, side) for test, side in guard)
+
+
 def gated(guard: Sequence[tuple[Node, bool]], g: Node) -> Node:
     """g where all conditions hold, else zeros that cost no more than writing them."""
     for test, side in reversed(guard):

@@ -19,7 +19,7 @@ from ..graph.node import CONSTANT, ITEM, Node, is_leaf
 from ..graph.scan import is_scan
 from ..graph.types import is_one
 from ..graph.walk import order
-from ..ops.branch import Guard, guards
+from ..ops.branch import Guard, conditions, guards
 from ..ops.cost import MOVEMENT, is_elementwise, node_cost
 from ..ops.reduce import Reduction
 
@@ -101,7 +101,7 @@ def _levels(nodes: list[Node], templates: set[Node], needs: dict[Node, set[Node]
         host = None if node in templates else _host(node, operands, keys, levels, after, finished)
         if node.op is ITEM:         # made with the others of its loop
             host = node.inputs[0]
-        elif host is not None and when.get(host, ()) != guard:
+        elif host is not None and conditions(when.get(host, ())) != conditions(guard):
             host = None
         if node in templates:
             keys[node], levels[node] = ("template", node.serial), ready
@@ -110,7 +110,7 @@ def _levels(nodes: list[Node], templates: set[Node], needs: dict[Node, set[Node]
             if keys[host][0] == "loop":
                 finished[node] = finished.get(host, host)
         else:
-            own = ("loop", domain_of(node), guard)
+            own = ("loop", domain_of(node), conditions(guard))
             joined = {x for x in operands if keys[x] == own and x not in needs[node] and x not in finished and _can_join(x, node)}
             keys[node] = own
             levels[node] = max((levels[x] if x in joined else after[x] for x in operands), default=tested)
