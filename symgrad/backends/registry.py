@@ -10,6 +10,7 @@ from ..base.origin import show, user_line
 
 BACKENDS = {
     "cpu": "symgrad.backends.cpu.build",
+    "cuda": "symgrad.backends.cuda.runtime",
     "cuda-emulated": "symgrad.backends.cuda.emulated",
     "plain": "symgrad.backends.plain_build",
     "reference": "symgrad.backends.reference",

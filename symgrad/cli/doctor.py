@@ -12,10 +12,11 @@ import numpy as np
 
 import symgrad as sg
 import symgrad.tensor as T
+from symgrad.cli import gpu
 from symgrad.cli.text import seconds, table
 
-BACKENDS = ("reference", "cpu", "cuda")
-PACKAGES = ("numpy", "numba", "llvmlite", "networkx", "numba-cuda", "safetensors", "pillow", "matplotlib",
+BACKENDS = ("reference", "cpu", "cuda-emulated", "cuda")
+PACKAGES = ("numpy", "numba", "llvmlite", "networkx", "safetensors", "pillow", "matplotlib",
             "scikit-learn")
 
 
@@ -25,6 +26,7 @@ def report() -> str:
         ("python", platform.python_version(), platform.platform()),
         ("processor", f"{cores()} cores", processor()),
         *((name, installed(name)) for name in PACKAGES),
+        *gpu.rows(),
         ("threads", sg.config.num_threads, "SYMGRAD_NUM_THREADS"),
         ("default", sg.config.backend, "SYMGRAD_BACKEND"),
         *((f"backend {name}", *tried(name)) for name in BACKENDS),

@@ -17,15 +17,31 @@ from .types import Type, shape_text
 class Shared(Node):
     """A variable with a value of its own, kept between calls; the handle in `updates`, `wrt` and `givens`."""
 
-    __slots__ = ("advance", "version")
+    __slots__ = ("advance", "version", "elsewhere", "lent")
 
     def __init__(self, array: np.ndarray, name: str | None = None, advance: Callable[[Node], Node] | None = None):
-        """advance: what becomes of the value at each call of a function that reads it, unless the function updates it itself."""
+        """advance: what becomes of the value at each call of a function that reads it, unless the function updates it itself.
+
+        lent: others may write to the array. elsewhere: a newer value, on a device.
+        """
         super().__init__(SHARED, (), {}, Type(array.dtype.name, array.shape), payload=array, label=name)
-        self.version, self.advance = 0, advance
+        self.version, self.advance, self.lent = 0, advance, False
+
+    @property
+    def payload(self) -> Any:
+        """The value as an array on the host. One that a device computed is copied from there when it is first asked for."""
+        if self.elsewhere is not None:
+            self.payload = np.asarray(self.elsewhere)
+        return _value.__get__(self)
+
+    @payload.setter
+    def payload(self, array: np.ndarray) -> None:
+        _value.__set__(self, array)
+        self.elsewhere = None
 
     def get_value(self, borrow: bool = False) -> np.ndarray:
         """The value: a copy, or the array itself with borrow=True."""
+        self.lent = self.lent or borrow
         return self.payload if borrow else self.payload.copy()
 
     def set_value(self, value: Any, borrow: bool = False) -> None:
@@ -38,15 +54,22 @@ class Shared(Node):
             raise DTypeError(four_parts(f"a value for {self.name or 'a shared variable'} of dtype {self.dtype}", f"dtype {array.dtype}",
                                         show(user_line()), f"value.astype({self.dtype!r})"))
         if borrow and array.dtype == self.payload.dtype and array.flags.c_contiguous and array.flags.writeable:
-            self.payload = array
+            self.payload, self.lent = array, True
         else:
             self.payload[...] = array
         self.version += 1
 
-    def replace(self, array: np.ndarray) -> None:
-        """Take over an array that fits exactly; used for updates."""
-        self.payload = array
+    def replace(self, array: Any) -> None:
+        """Take over an array that fits exactly, from the host or a device; used for updates."""
+        if isinstance(array, np.ndarray):
+            self.payload = array
+        else:
+            self.elsewhere = array
         self.version += 1
+        self.lent = False
+
+
+_value = Node.__dict__["payload"]           # the slot behind the property
 
 
 def shared(value: Any, name: str | None = None, borrow: bool = False) -> Shared:
@@ -60,7 +83,9 @@ def shared(value: Any, name: str | None = None, borrow: bool = False) -> Shared:
     array = np.asarray(value, dtype=dtype)
     dtype_name(array.dtype)
     keep = borrow and array.flags.c_contiguous and array.flags.writeable and array.dtype.isnative
-    return Shared(array if keep else np.array(array, dtype=array.dtype.newbyteorder("="), order="C", copy=True), name)
+    made = Shared(array if keep else np.array(array, dtype=array.dtype.newbyteorder("="), order="C", copy=True), name)
+    made.lent = keep
+    return made
 
 
 def _python_dtype(value: Any) -> str | None:

@@ -39,7 +39,7 @@ def function(inputs: Sequence[Node] | Node, outputs: Any, *, updates: Any = None
     check: "nan" raises NanError at the first op that makes NaN or Inf; "reference" compares every op with NumPy.
     Raises MissingInputError, UnusedInputError (on_unused_input="warn" or "ignore" to allow), ShapeError, DTypeError.
     """
-    if outputs_on_device and (backend or config.backend) != "cuda":
+    if outputs_on_device and not (backend or config.backend).startswith("cuda"):
         raise BackendError(four_parts("outputs_on_device=True", f"backend {backend or config.backend!r} computes in host memory", show(user_line()),
                                       "leave it out: the outputs are NumPy arrays"))
     refuse_unknown(unknown, "function", ("updates", "givens", "backend", "name", "on_unused_input", "check"))
@@ -53,7 +53,10 @@ def function(inputs: Sequence[Node] | Node, outputs: Any, *, updates: Any = None
     new_values = [fitting_update(target, new) for (target, _), new in zip(pairs, news)]
     check_reach(ins, [*outs, *new_values], on_unused_input)
     label = name or f"function{next(_count)}"
-    return Function(ins, outs, structure, [t for t, _ in pairs], new_values, backend or config.backend, label, check)
+    made = Function(ins, outs, structure, [t for t, _ in pairs], new_values, backend or config.backend, label, check)
+    if outputs_on_device:
+        made.executable.outputs_on_device = True
+    return made
 
 
 class Function:

@@ -104,3 +104,34 @@ def test_sizes_counted_on_the_device(rng):
     outputs = [rows, T.softmax(rows), T.sum(T.exp(rows)), *sg.grad(T.sum(rows ** 3), [x])]
     for a in (rng.standard_normal((50, 4)), np.full((50, 4), -1.0), np.full((50, 4), 1.0)):
         both([x], outputs, a.astype("f"))
+
+
+def test_parameters_live_on_the_device(rng, monkeypatch):
+    """A step moves no parameter between device and host, until somebody looks."""
+    w, x = sg.shared(np.zeros((30, 20), "f"), "w"), T.tensor("x", (30, 20))
+    step = sg.function([x], T.sum(w), updates={w: w + x}, backend="cuda-emulated")
+    step(np.ones((30, 20), "f"))
+    moved = []
+    for name in ("read", "write"):
+        plain = getattr(EmulatedDevice, name)
+        monkeypatch.setattr(EmulatedDevice, name, lambda self, memory, *a, plain=plain: (moved.append(memory.elements), plain(self, memory, *a))[1])
+    for k in range(3):
+        assert step(np.ones((30, 20), "f")) == 600 * (k + 1)
+    assert moved == [600, 1] * 3                        # the argument there, the result back
+    assert np.array_equal(w.get_value(), np.full((30, 20), 4, "f"))
+    w.get_value(borrow=True)[...] = 7                   # an array that is handed out may be written to at any time
+    assert step(np.ones((30, 20), "f")) == 4200
+    other = sg.function([], T.sum(w), backend="cpu")
+    assert other() == 4800
+
+
+def test_results_stay_on_the_device(rng):
+    x = T.tensor("x", (4, 5))
+    f = sg.function([x], [x * 2, T.sum(x)], backend="cuda-emulated", outputs_on_device=True)
+    a = rng.standard_normal((4, 5)).astype("f")
+    doubled, total = f(a)
+    f(a * 0)                                            # later calls do not write over earlier results
+    assert doubled.shape == (4, 5) and doubled.dtype == np.float32 and len(doubled) == 4
+    assert np.array_equal(np.asarray(doubled), 2 * a) and np.isclose(float(total), a.sum())
+    with pytest.raises(sg.BackendError, match="outputs_on_device"):
+        sg.function([x], x, backend="cpu", outputs_on_device=True)

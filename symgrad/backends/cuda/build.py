@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import math
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from ...base.config import config
 from ...base.dtypes import itemsize
 from ...base.errors import BackendError, four_parts
 from ...graph.node import Node, make, new_input
+from ...graph.shared import Shared
 from ...graph.types import Type
 from ...graph.walk import order, substitute
 from ...ops.row import ROWS
@@ -23,6 +25,7 @@ from ...schedule.plan import Plan, table
 from ..generic import arranged, counts_of, distinct_outputs, shapes_of, size_deciders
 from ..profile import Profile, Row
 from ..reference import Reference, sizes_from
+from .array import DeviceArray
 from .device import Device, Memory
 from .launch import CudaKernel
 from .plan import make_plan
@@ -37,17 +40,19 @@ class Executable:
     """A graph compiled for a device: one program when all sizes are known, else one per size signature and one for any."""
 
     backend = "cuda"
+    outputs_on_device = False
 
-    def __init__(self, inputs: list[Node], outputs: list[Node], device: Device):
-        self.inputs, self.outputs, self.device = inputs, outputs, device
+    def __init__(self, inputs: list[Node], outputs: list[Node], device: Device, updates: Mapping[int, Shared]):
+        """updates: the shared variables that outputs, by position, are the next values of; they stay on the device."""
+        self.inputs, self.outputs, self.device, self.updates = inputs, outputs, device, updates
         self.is_static = all(n._type.is_bounded for n in [*inputs, *order(outputs)])
         self.programs: dict[Any, Program] = {}
         self.generic: Program | None = None
         if self.is_static:
             self.programs[()] = Program(inputs, outputs, device)
 
-    def __call__(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
-        return self._bound(arrays)(arrays)
+    def __call__(self, arrays: Sequence[Any]) -> list[Any]:
+        return self._bound(arrays)(arrays, self.updates, self.outputs_on_device)
 
     def _bound(self, arrays: Sequence[np.ndarray]) -> Bound:
         signature = () if self.is_static else tuple(a.shape for a in arrays)
@@ -126,8 +131,9 @@ class Bound:
         self.memory = self.device.allocate(places[-1], f"{len(program.kernels)} kernels")
         self.shared = plan.shared
         self.known = {x: self.memory.part(place, x.dtype, elements(x)) for x, place in zip(kept, places)}
-        self.known.update((x, self.device.shared(x)) for x in self.shared)
+        self.known.update((x, self.device.residents.memory(x)) for x in self.shared)
         self.actions = tuple(Unrolled(self.device, plan, self.size_of, self.memory.address, self.known).actions())
+        self.replay: Callable[[], None] | None = None
 
     def size_of(self, a: poly.Atom) -> int:
         """A size that is known before the call."""
@@ -136,15 +142,35 @@ class Bound:
                                           "T.where over all of them instead of x[mask]"))
         return self.sizes[a]
 
-    def __call__(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
+    def __call__(self, arrays: Sequence[Any], updates: Mapping[int, Shared], on_device: bool) -> list[Any]:
         self.begin(arrays)
-        for action in self.actions:
-            action(self.device)
-        found = [self.device.read(self.known[y]) for y in self.program.plan.outputs]
-        places, counts = self.program.places, self.program.counts
+        if self.replay is not None:
+            self.replay()
+        else:
+            for action in self.actions:
+                action(self.device)
+            # what has run once is known to work, and is recorded then
+            self.replay = self.device.recorded(self.actions)
+        return self.results(updates, on_device)
+
+    def results(self, updates: Mapping[int, Shared], on_device: bool) -> list[Any]:
+        """The outputs: arrays of the host, or of the device where they are to stay there."""
+        places, counts, plan = self.program.places, self.program.counts, self.program.plan
         wanted, counted = places[:len(places) - len(counts)], places[len(places) - len(counts):]
-        numbers = {n: int(found[p.k][0]) for n, p in zip(counts, counted)}
-        return arranged(wanted, found, shapes_of(wanted, lambda a: numbers[a.args[0]] if a.kind == "counted" else self.sizes[a]))
+        numbers = {n: int(self.device.read(self.known[plan.outputs[p.k]])[0]) for n, p in zip(counts, counted)}
+        shapes = shapes_of(wanted, lambda a: numbers[a.args[0]] if a.kind == "counted" else self.sizes[a])
+        new = {k: self.device.residents.update(updates[k], self.known[plan.outputs[wanted[k].k]]) for k in updates}
+        if on_device:
+            return [new.get(k) or self.kept(plan.outputs[p.k], shape) for k, (p, shape) in enumerate(zip(wanted, shapes))]
+        asked = {p.k for k, p in enumerate(wanted) if k not in new}
+        found = [self.device.read(self.known[y]) if k in asked else np.empty(0, y.dtype) for k, y in enumerate(plan.outputs)]
+        return [new.get(k) if k in new else arranged([p], found, [shape])[0] for k, (p, shape) in enumerate(zip(wanted, shapes))]
+
+    def kept(self, output: Node, shape: tuple[int, ...]) -> DeviceArray:
+        """A copy of a result that the next call does not write over."""
+        memory = self.device.allocate(self.known[output].nbytes, f"the result of {output.op.name}")
+        self.device.copy(memory.address, self.known[output].address, self.known[output].nbytes)
+        return DeviceArray(memory.part(0, output.dtype, math.prod(shape)), shape, self.device, memory)
 
     def begin(self, arrays: Sequence[np.ndarray]) -> None:
         """Bring the arguments and the values of shared variables to the device."""
@@ -152,7 +178,7 @@ class Bound:
             if x in self.known:
                 self.device.write(self.known[x], array)
         for x in self.shared:
-            self.device.refresh(x)
+            self.device.residents.refresh(x)
 
     def profile(self, arrays: Sequence[np.ndarray]) -> Profile:
         """Each kernel timed by itself, in order, within one call; a loop in one row, if the host has to look when it ends."""

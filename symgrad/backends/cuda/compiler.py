@@ -27,19 +27,18 @@ REPORT = {"registers": r"Used (\d+) registers", "stack": r"(\d+) bytes stack fra
 
 @dataclass(frozen=True)
 class Cubin:
-    """Machine code of one kernel and what its compiler said: registers per thread, bytes of stack, spills and shared memory."""
+    """Machine code of one kernel and what its compiler said.
+
+    registers: per thread. stack, spilled, shared: bytes. float64_operations: instructions of the PTX.
+    """
 
     code: bytes
     entry: str
-    ptx: str
     registers: int
     stack: int
     spilled: int
     shared: int
-
-    @property
-    def float64_operations(self) -> int:
-        return len(FLOAT64.findall(self.ptx))
+    float64_operations: int
 
 
 def compile_kernel(kernel: CudaKernel, capability: tuple[int, int]) -> Cubin:
@@ -68,7 +67,7 @@ def link(ptx: str, capability: tuple[int, int]) -> Cubin:
     said = {name: int(found[1]) if (found := re.search(pattern, log)) else 0 for name, pattern in REPORT.items()}
     entry = ENTRY.search(ptx)
     assert entry is not None
-    return Cubin(bytes(code), entry[1], ptx, **said)
+    return Cubin(bytes(code), entry[1], float64_operations=len(FLOAT64.findall(ptx)), **said)
 
 
 def _function(kernel: CudaKernel) -> tuple[Any, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -50,10 +50,9 @@ class Device(Protocol):
     def constant(self, array: np.ndarray) -> Memory:
         """An array that never changes; it stays as long as the device."""
 
-    def shared(self, node: Any) -> Memory:
-        """Where the value of a shared variable lies, at every call; `refresh` brings it there."""
-
-    def refresh(self, node: Any) -> None: ...
+    @property
+    def residents(self) -> Any:
+        """The values of shared variables that are here."""
 
     def write(self, memory: Memory, array: np.ndarray) -> None:
         """Elements from the host."""
@@ -65,5 +64,15 @@ class Device(Protocol):
 
     def launch(self, kernel: CudaKernel, blocks: int, arguments: Sequence[Memory | int]) -> None: ...
 
+    def recorded(self, actions: Sequence[Any]) -> Callable[[], None] | None:
+        """A replay of launches and copies that costs the host one call; None where there is no such thing."""
+
     def synchronise(self) -> None:
         """Wait until everything that was launched has ended. Raises BackendError if something failed."""
+
+    @property
+    def stream_handle(self) -> int | None:
+        """The stream on which everything happens, for those who wait for it."""
+
+    def exported(self, array: Any) -> Any:
+        """An object through which other libraries read a device array."""

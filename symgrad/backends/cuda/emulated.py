@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import cache
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 
 from ...graph.node import Node
+from ...graph.shared import Shared
 from . import serial_threads, simt
+from .array import DeviceArray
 from .build import Executable
 from .device import Memory, Region
 from .launch import CudaKernel
+from .residents import Residents
 
 ALIGNMENT = 256         # bytes, as device memory is aligned
 
@@ -27,8 +33,10 @@ class EmulatedDevice:
     def prepare(self, kernels: Sequence[CudaKernel]) -> None:
         """Kernels are compiled when they first run."""
 
+    stream_handle = None
+
     def __init__(self) -> None:
-        self.values: dict[Node, Region] = {}
+        self.residents = Residents(self)
         self.kept: list[np.ndarray] = []
 
     def allocate(self, nbytes: int, purpose: str) -> Region:
@@ -38,14 +46,6 @@ class EmulatedDevice:
     def constant(self, array: np.ndarray) -> Memory:
         self.kept.append(array)
         return Memory(array.ctypes.data, array.dtype.name, array.size)
-
-    def shared(self, node: Node) -> Memory:
-        if node not in self.values:
-            self.values[node] = self.allocate(node.payload.nbytes, "a shared variable")
-        return self.values[node].part(0, node.dtype, node.payload.size)
-
-    def refresh(self, node: Node) -> None:
-        self.write(self.shared(node), node.payload)
 
     def write(self, memory: Memory, array: np.ndarray) -> None:
         ctypes.memmove(memory.address, np.ascontiguousarray(array, memory.dtype).ctypes.data, memory.nbytes)
@@ -67,12 +67,25 @@ class EmulatedDevice:
             table = [a if isinstance(a, int) else a.address for a in arguments]
             serial_threads.run(kernel.text, kernel.types, table, blocks, kernel.block)
 
+    def recorded(self, actions: Sequence[Any]) -> None:
+        """Nothing: a launch costs the host what the kernel costs."""
+
     def synchronise(self) -> None:
         """Nothing runs behind the caller's back."""
 
+    def exported(self, array: DeviceArray) -> np.ndarray:
+        return np.asarray(array)
 
-def build(inputs: Sequence[Node], outputs: Sequence[Node]) -> Executable:
-    """An executable for this graph."""
-    executable = Executable(list(inputs), list(outputs), EmulatedDevice())
-    executable.backend = "cuda-emulated"
-    return executable
+
+@cache
+def device() -> EmulatedDevice:
+    """The one emulated device of this process."""
+    return EmulatedDevice()
+
+
+def build(inputs: Sequence[Node], outputs: Sequence[Node], updates: Mapping[int, Shared] = MappingProxyType({})) -> Executable:
+    """An executable for this graph. updates: the variables that outputs, by position, are the next values of."""
+    return Executable(list(inputs), list(outputs), device(), updates)
+
+
+build_in_place = build

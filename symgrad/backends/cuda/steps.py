@@ -21,6 +21,7 @@ from .launch import CudaKernel
 class Run:
     """A kernel, in `blocks` blocks, on memory and sizes."""
 
+    is_recordable = True
     kernel: CudaKernel
     blocks: int
     arguments: tuple[Memory | int, ...]
@@ -33,6 +34,7 @@ class Run:
 class Copy:
     """Bytes from one place of the device to another."""
 
+    is_recordable = True
     target: int
     source: int
     nbytes: int

@@ -1,0 +1,209 @@
+"""The runtime on a stand-in for `cuda.core`: host memory, launches that run at once, graphs that remember them, errors on demand."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+import symgrad as sg
+import symgrad.tensor as T
+from symgrad.backends.cuda import cubins, runtime, serial_threads, simt
+from symgrad.backends.cuda.array import DeviceArray
+from symgrad.backends.cuda.compiler import Cubin
+from symgrad.backends.cuda.device import Memory
+from symgrad.testing import assert_close
+
+
+class Stream:
+    def __init__(self, handle=7):
+        self.handle, self.error = handle, None
+
+    def sync(self):
+        if self.error:
+            raise self.error
+
+    def create_graph_builder(self):
+        return Builder()
+
+
+class Builder:
+    """Records while it is built: launches by being passed, copies by its stream's handle."""
+
+    def __init__(self):
+        self.stream, self.recorded, self.open = Stream(8), [], False
+
+    def begin_building(self):
+        self.open, Builder.present = True, self
+        return self
+
+    def end_building(self):
+        self.open = False
+
+    def complete(self):
+        assert not self.open
+        return SimpleNamespace(launch=lambda stream: [one() for one in self.recorded])
+
+
+class Core:
+    """What the runtime uses of `cuda.core`."""
+
+    def __init__(self):
+        self.stream, self.log, self.memory, self.breaks = Stream(), [], 1 << 30, False
+        self.utils, self.Buffer = SimpleNamespace(), SimpleNamespace()
+        self.ObjectCode = SimpleNamespace(from_cubin=lambda code: SimpleNamespace(get_kernel=lambda entry: json.loads(code)))
+
+    def Device(self):
+        return SimpleNamespace(set_current=lambda: None, compute_capability=(9, 0), create_stream=lambda: self.stream, name="a stand-in",
+                               allocate=self.allocate)
+
+    def allocate(self, nbytes, stream):
+        if nbytes > self.memory:
+            raise RuntimeError("CUDA_ERROR_OUT_OF_MEMORY: no more")
+        array = np.empty(nbytes + 256, np.uint8)
+        return SimpleNamespace(handle=-(-array.ctypes.data // 256) * 256, array=array)
+
+    def LaunchConfig(self, grid, block):
+        return grid, block
+
+    def launch(self, stream, config, kernel, *values):
+        def run():
+            self.log.append(kernel["name"])
+            if self.breaks:
+                self.stream.error = RuntimeError("CUDA_ERROR_ILLEGAL_ADDRESS")
+            arguments = [v if kind == "i64" else Memory(v, kind, 1 << 20) for v, kind in zip(values, kernel["types"])]
+            if kernel["barriers"]:
+                simt.run(kernel["text"], arguments, *config)
+            else:
+                serial_threads.run(kernel["text"], tuple(kernel["types"]), list(values), *config)
+        assert all(isinstance(v, int) for v in values)
+        stream.recorded.append(run) if isinstance(stream, Builder) else run()
+
+
+class Driver:
+    """What the runtime uses of `cuda.bindings.driver`: every function answers with a code first."""
+
+    def cuMemcpyHtoDAsync(self, target, source, nbytes, stream):
+        ctypes.memmove(target, source, nbytes)
+        return (0,)
+
+    cuMemcpyDtoHAsync = cuMemcpyHtoDAsync
+
+    def cuMemcpyDtoDAsync(self, target, source, nbytes, stream):
+        copy = lambda: ctypes.memmove(target, source, nbytes)
+        Builder.present.recorded.append(copy) if stream == 8 else copy()
+        return (0,)
+
+    def cuMemGetInfo(self):
+        return 0, 3 << 20, 80 << 20
+
+
+@pytest.fixture
+def device(monkeypatch):
+    """A device whose machine code is the text of its kernels."""
+    def find(kernel, capability):
+        code = json.dumps({"text": kernel.text, "types": kernel.types, "name": kernel.name, "barriers": kernel.has_barriers})
+        return Cubin(code.encode(), "kernel", 16, 0, 0, 0, 0)
+
+    monkeypatch.setattr(cubins, "find", find)
+    found = runtime.CudaDevice(Core(), Driver())
+    monkeypatch.setattr(runtime, "device", lambda: found)
+    return found
+
+
+def test_the_first_call_launches_and_later_ones_replay(device, rng):
+    x = T.tensor("x", (30, 40))
+    f = sg.function([x], [T.softmax(x @ x.T), T.sum(x)], backend="cuda")
+    reference = sg.function([x], [T.softmax(x @ x.T), T.sum(x)], backend="reference")
+    first = None
+    for _ in range(3):
+        device.core.log.clear()
+        a = rng.standard_normal((30, 40)).astype("f")
+        for got, want in zip(f(a), reference(a)):
+            assert_close(got, want, factor=16.0)
+        first = first or list(device.core.log)
+        assert device.core.log == first and first
+
+
+def test_loops_are_recorded_with_their_copies(device, rng):
+    x, h = T.tensor("x", (6, 3)), T.tensor("h", (3,))
+    last = sg.scan(lambda e, s: T.tanh(s + e), sequences=[x], outputs_info=[h])[-1]
+    f, g = (sg.function([x, h], last, backend=b) for b in ("cuda", "reference"))
+    for _ in range(3):
+        arrays = rng.standard_normal((6, 3)).astype("f"), rng.standard_normal(3).astype("f")
+        assert_close(f(*arrays), g(*arrays), factor=16.0)
+
+
+def test_parameters_and_results_on_the_device(device):
+    w, x = sg.shared(np.zeros(4, "f"), "w"), T.tensor("x", (4,))
+    step = sg.function([x], w * 2, updates={w: w + x}, backend="cuda", outputs_on_device=True)
+    for k in range(3):
+        result = step(np.ones(4, "f"))
+        assert isinstance(result, DeviceArray) and np.array_equal(np.asarray(result), np.full(4, 2 * k, "f"))
+        assert result.__cuda_array_interface__["stream"] == 7 and result.__cuda_array_interface__["shape"] == (4,)
+    assert np.array_equal(w.get_value(), np.full(4, 3, "f"))
+
+
+def test_out_of_memory_says_how_much_was_asked_and_leaves_the_device_usable(device):
+    x = T.tensor("x", (1000, 1000))
+    f = sg.function([x], T.exp(x), backend="cuda")
+    device.core.memory = 1 << 20
+    with pytest.raises(sg.BackendError, match=r"7\.6 MiB on a stand-in for 1 kernels[\s\S]*3\.0 MiB of 80\.0 MiB are free"):
+        f(np.zeros((1000, 1000), "f"))
+    device.core.memory = 1 << 30
+    assert f(np.zeros((1000, 1000), "f"))[0, 0] == 1
+
+
+def test_errors_that_come_late_name_the_node(device):
+    x = T.tensor("x", (10,))
+    f = sg.function([x], T.exp(x), backend="cuda")
+    f(np.zeros(10, "f"))
+    device.core.breaks = True
+    with pytest.raises(sg.BackendError, match=r"ILLEGAL_ADDRESS[\s\S]*k0: exp, made at [^\n]*test_runtime\.py"):
+        f(np.zeros(10, "f"))
+
+
+def test_a_machine_without_cuda_says_what_is_missing():
+    code = """
+import sys
+for name in ("cuda", "numba_cuda"):
+    sys.modules[name] = None                    # as if it were not installed
+import symgrad as sg, symgrad.tensor as T
+x = T.vector("x")
+assert sg.function([x], x + 1)([1.0])[0] == 2
+try:
+    sg.function([x], x + 1, backend="cuda")
+except sg.BackendError as error:
+    assert "pip install 'symgrad[cuda]'" in str(error) and "cuda-emulated" in str(error), error
+else:
+    raise AssertionError("no error")
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_cpu_backend_touches_no_package_of_cuda():
+    code = """
+import sys
+import symgrad as sg, symgrad.tensor as T
+x = T.vector("x")
+sg.function([x], T.exp(x))([1.0])
+touched = [m for m in sys.modules if m.split(".")[0] in ("cuda", "numba_cuda", "nvmath") or m.startswith("symgrad.backends.cuda")]
+assert not touched, touched
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.gpu
+def test_on_a_gpu(rng):
+    x = T.tensor("x", (64, 64))
+    y = T.softmax(x @ x)
+    f, g = (sg.function([x], [y, *sg.grad(T.sum(y ** 2), [x])], backend=b) for b in ("cuda", "reference"))
+    for _ in range(3):
+        a = rng.standard_normal((64, 64)).astype("f")
+        for got, want in zip(f(a), g(a)):
+            assert_close(got, want, factor=16.0)
