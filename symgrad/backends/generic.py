@@ -23,10 +23,9 @@ from ..ops.counted import count
 from ..schedule.groups import Group, Grouping, group_nodes, is_streaming, is_trivial_reshape
 from ..schedule.in_place import write_in_place
 from ..schedule.loops import operands, plan_loop
-from ..schedule.lower import Nest, coalesce, lower_group, show
+from ..schedule.lower import Nest
 from ..schedule.plan import PARTS, Kernel, Loop, Plan, Scratch, Sharing, summary
-from ..schedule.split import split
-from ..schedule.tile import tile
+from ..schedule.rows import Rows, Unit, computed_here, show, units
 from ..schedule.views import VIEWS, base_of
 from .nests import print_nest
 from .text import Printer
@@ -43,7 +42,7 @@ class NoTemplates:
     def print(self, group: Group, grouping: Grouping, printer: Printer) -> tuple[tuple[str, ...], list[Scratch], Sharing | None]:
         raise NotImplementedError
 
-    def share(self, nests: Sequence[Nest]) -> tuple[list[SharedLoop | None], Sharing] | None:
+    def share(self, nests: Sequence[Nest | Rows]) -> tuple[list[SharedLoop | None], Sharing] | None:
         """The loop of each nest that threads share, if they do."""
         return None
 
@@ -56,8 +55,8 @@ def make_plan(inputs: Sequence[Node], outputs: Sequence[Node], templates: Any, p
     """
     grouping = group_nodes(outputs, templates.accepts, lambda node: must_store(node, templates))
     plan = Plan(list(inputs), list(outputs))
-    for k, group in enumerate(grouping.groups):
-        plan.kernels.append(make_item(f"{prefix}k{k}", group, grouping, templates))
+    for k, unit in enumerate(units(grouping, outputs)):
+        plan.kernels.append(make_item(f"{prefix}k{k}", unit, grouping, templates))
         ir.forget()
     write_in_place(plan, updates)
     for item in plan.kernels:
@@ -66,11 +65,12 @@ def make_plan(inputs: Sequence[Node], outputs: Sequence[Node], templates: Any, p
     return plan
 
 
-def make_item(name: str, group: Group, grouping: Grouping, templates: Any) -> Kernel | Loop:
-    """What runs for a group: a kernel, or a loop of them."""
+def make_item(name: str, unit: Unit, grouping: Grouping, templates: Any) -> Kernel | Loop:
+    """What runs for a unit: a kernel, or a loop of them."""
+    group = unit.groups[0]
     if group.template is not None and is_scan(group.template):
         return plan_loop(name, group, lambda inputs, outputs: make_plan(inputs, outputs, templates, f"{name}."))
-    return make_kernel(name, group, grouping, templates)
+    return make_kernel(name, unit, grouping, templates)
 
 
 def must_store(node: Node, templates: Any) -> list[Node]:
@@ -86,27 +86,25 @@ def must_store(node: Node, templates: Any) -> list[Node]:
     return [] if is_streaming(node) else [base_of(x) if x.op.name in VIEWS else x for x in node.inputs]
 
 
-def make_kernel(name: str, group: Group, grouping: Grouping, templates: Any) -> Kernel:
+def make_kernel(name: str, unit: Unit, grouping: Grouping, templates: Any) -> Kernel:
     header: tuple[str, ...] = ()
-    printer = Printer()
+    printer, group = Printer(), unit.groups[0]
     if group.template is not None:
         header, scratch, sharing = templates.print(group, grouping, printer)
         printer.arguments.extend(("scratch", item) for item in scratch)
     else:
-        parts = map(coalesce, split(lower_group(group, grouping)))
-        nests = [piece for whole in parts for piece in tile(whole)]
         if config.debug >= 5:
-            print("\n".join([f"[symgrad] {name}", *map(show, nests)]), file=sys.stderr)
-        sharing = print_nests(printer, nests, templates)
+            print("\n".join([f"[symgrad] {name}", *map(show, unit.nests)]), file=sys.stderr)
+        sharing = print_nests(printer, unit.nests, templates)
     if sharing:
         printer.arguments.extend(PARTS)
-    nodes = computed_here(group, grouping)
+    nodes = [node for g in unit.groups for node in computed_here(g, grouping)]
     flops = templates.flops(group.template) if group.template is not None else 0
-    return Kernel(name, "", printer.arguments, list(group.stored), summary(nodes), flops, group.guard, printer.accesses, nodes,
+    return Kernel(name, "", printer.arguments, list(unit.stored), summary(nodes), flops, group.guard, printer.accesses, nodes,
                   lambda taken: printer.kernel(header, taken), sharing)
 
 
-def print_nests(printer: Printer, nests: Sequence[Nest], templates: Any) -> Sharing | None:
+def print_nests(printer: Printer, nests: Sequence[Nest | Rows], templates: Any) -> Sharing | None:
     """The lines of nests that run one after the other: each is a stage if threads share them."""
     shared = templates.share(nests)
     for k, nest in enumerate(nests):
@@ -116,12 +114,6 @@ def print_nests(printer: Printer, nests: Sequence[Nest], templates: Any) -> Shar
             print_nest(printer, nest)
         printer.ranges = {}
     return shared[1] if shared else None
-
-
-def computed_here(group: Group, grouping: Grouping) -> list[Node]:
-    """The nodes whose values a group computes, inputs first."""
-    elsewhere = lambda n: is_leaf(n) or grouping.home.get(n, group) is not group
-    return [n for n in order(group.stored, stop=elsewhere) if not elsewhere(n)]
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,17 @@ from typing import Any
 from ..base.poly import Atom
 from ..loops import ir
 from ..schedule.lower import Accumulate, Finish, Nest, Store
+from ..schedule.rows import Rows
 from .text import CHUNK, Printer, literal_text
 
 
-def print_nest(printer: Printer, nest: Nest) -> None:
+def print_nest(printer: Printer, nest: Nest | Rows) -> None:
     """The lines of the nest. Reductions along the innermost loops live in registers, others accumulate in their buffer."""
+    if isinstance(nest, Rows):
+        with printer.loop(*nest.loop):
+            for stage in nest.stages:
+                print_nest(printer, stage)
+        return
     plan = [(e, first_inner_reduced(e, nest.loops)) for e in nest.effects if isinstance(e, Accumulate)]
     for e, depth in plan:
         if needs_memory(e, nest.loops, depth):

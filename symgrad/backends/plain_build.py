@@ -12,6 +12,7 @@ from ..base import poly
 from ..graph.node import CONSTANT, INPUT, SHARED, Node, make
 from ..ops.row import ROWS
 from ..schedule.plan import Loop, Move, Plan, table
+from ..schedule.unfold import unfolded
 from . import plain
 from .generic import NoTemplates, arranged, distinct_outputs, make_plan, shapes_of, size_deciders
 from .profile import Profile, Row
@@ -25,7 +26,7 @@ class Executable:
 
     def __init__(self, inputs: list[Node], outputs: list[Node]):
         self.inputs = inputs
-        computed, self.places = distinct_outputs(outputs, lambda y: make(ROWS["positive"], [y]))
+        computed, self.places = distinct_outputs(unfolded(outputs), lambda y: make(ROWS["positive"], [y]))
         self.plan: Plan = make_plan(inputs, computed, NoTemplates())
         self.deciding = size_deciders(computed)
 

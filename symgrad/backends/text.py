@@ -16,7 +16,7 @@ from ..base import poly
 from ..base.poly import Atom, Poly
 from ..loops import ir
 from ..loops.ir import E
-from ..schedule.plan import Access
+from ..schedule.plan import Access, Scratch
 
 CHUNK = 2048            # long float sums add chunks of this many elements: the error grows with the root of their number
 OPERATORS = {"add": "+", "sub": "-", "mul": "*"}
@@ -65,18 +65,24 @@ class Printer:
     def pointer(self, buffer: Any) -> str:
         """The name of a buffer, for text that reads and writes it in its own way."""
         self.accesses.append(Access("any", buffer))
-        return f"p{self._slot('buffer', buffer)}"
+        return self._name(buffer)
 
     def store(self, buffer: Any, at: Any, value: str) -> None:
         """Prints a store of one element that is written once."""
-        place = f"p{self._slot('buffer', buffer)}[{self.poly_text(at)}]"
+        place = f"{self._name(buffer)}[{self.poly_text(at)}]"
         self.accesses.append(Access("store", buffer, at))
         self.add(f"{place} = {value}")
 
     def _load(self, buffer: Any, at: Any) -> str:
-        place = f"p{self._slot('buffer', buffer)}[{self.poly_text(at)}]"
+        place = f"{self._name(buffer)}[{self.poly_text(at)}]"
         self.accesses.append(Access("load", buffer, at))
         return place
+
+    def _name(self, buffer: Any) -> str:
+        if isinstance(buffer, Scratch):
+            self._slot("scratch", buffer)
+            return buffer.name
+        return f"p{self._slot('buffer', buffer)}"
 
     def size(self, a: Atom) -> str:
         return f"n{self._slot('size', a)}"

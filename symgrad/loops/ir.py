@@ -104,9 +104,9 @@ def literal(value: Any, dtype: str) -> E:
     return _intern("lit", (array.tobytes(),), (array,), dtype, frozenset(), 0)
 
 
-def load(buffer: Any, flat: Any, dtype: str) -> E:
-    """One element of a buffer. `flat` counts elements from its start."""
-    return _intern("load", (buffer, flat), (buffer, flat), dtype, _indices(flat), 1)
+def load(buffer: Any, flat: Any, dtype: str, turn: frozenset[Atom] = frozenset()) -> E:
+    """One element of a buffer. `flat` counts elements from its start; `turn`: loops that write it anew every time."""
+    return _intern("load", (buffer, flat, turn), (buffer, flat), dtype, _indices(flat) | turn, 1)
 
 
 def index(value: Any) -> E:

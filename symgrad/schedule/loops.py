@@ -16,6 +16,7 @@ from ..graph.types import is_one
 from ..ops.row import ROWS
 from .groups import Group
 from .plan import Inside, Loop, Move, Plan, Row, Scratch
+from .unfold import unfolded
 from .views import VIEWS, Strided, contiguous, strided
 
 MakePlan = Callable[[Sequence[Node], Sequence[Node]], Plan]
@@ -64,7 +65,7 @@ class _Planner:
         self.node, self.body = node, node.op.body
         wanted = set(group.stored)
         targets = [*(s.next for s in self.body.states), *self.body.outs, *([] if self.body.until is None else [self.body.until])]
-        computed = _each_its_own(targets)
+        computed = _each_its_own(unfolded(targets))
         plan = make_plan(self.body.inputs, computed)
         self.loop = Loop(name, node, plan, list(group.stored), [], [], [], [], [], guard=group.guard)
         views = operands(node)

@@ -26,7 +26,7 @@ COMPARISONS = {"lt", "le", "gt", "ge", "eq", "ne"}
 class Store:
     """buffer[at] = value, at every point of the domain."""
 
-    node: Node
+    node: Any           # the node whose memory it is, or scratch of the kernel
     at: Any
     value: E
 
@@ -35,7 +35,7 @@ class Store:
 class Accumulate:
     """buffer[at] = the operation over `value` along the `reduced` loops."""
 
-    node: Node
+    node: Any
     at: Any
     value: E
     operation: str
@@ -61,16 +61,6 @@ class Nest:
 
     loops: tuple[tuple[Atom, Any], ...]
     effects: tuple[Effect, ...]
-
-
-def show(nest: Nest) -> str:
-    """The nest as text, for SYMGRAD_DEBUG=5: loops, then what happens at every point."""
-    lines = ["  " * k + f"for {a.args[0]} < {extent}" for k, (a, extent) in enumerate(nest.loops)]
-    pad = "  " * len(nest.loops)
-    for e in nest.effects:
-        verb = f"{e.operation} over {sorted(a.args[0] for a in e.reduced)}" if isinstance(e, Accumulate) else "after" if isinstance(e, Finish) else "="
-        lines.append(f"{pad}{e.node.op.name}[{e.at}] {verb} {e.value!r}")
-    return "\n".join(lines)
 
 
 class Values:
@@ -275,16 +265,25 @@ def _replaced(e: Effect, sizes: dict[Atom, Any], outer: Atom, inner: Atom, whole
 
 def replace_indices(e: E, sizes: dict[Atom, Any]) -> E:
     """The expression with loop indices replaced by polynomials."""
+    return _rebuilt(e, sizes.get)
+
+
+def replace_loads(e: E, change: Callable[[E], E]) -> E:
+    """The expression with its loads replaced by what `change` makes of them."""
+    return _rebuilt(e, lambda a: None, change)
+
+
+def _rebuilt(e: E, size: Callable[[Atom], Any], load: Callable[[E], E] = lambda e: e) -> E:
     new: dict[int, E] = {}
 
     def change(a: Atom) -> Any:
         if a.kind == "value" and isinstance(a.args[0], E):
             return ir.as_index(new[a.args[0].serial])
-        return sizes.get(a)
+        return size(a)
 
     for x in subexpressions(e):
         args = [new[a.serial] if isinstance(a, E) else poly.substitute(a, change) if isinstance(a, Poly) else a for a in x.args]
-        new[x.serial] = _remade(x, args)
+        new[x.serial] = load(_remade(x, args)) if x.kind == "load" else _remade(x, args)
     return new[e.serial]
 
 

@@ -23,6 +23,7 @@ from ...graph.walk import order, substitute
 from ...ops.row import ROWS
 from ...rewrite.books import simplify
 from ...schedule.plan import Plan, table
+from ...schedule.unfold import unfolded
 from ..generic import arranged, counts_of, distinct_outputs, make_plan, shapes_of, size_deciders
 from ..profile import Profile, Row, median_seconds
 from ..reference import Reference, sizes_from
@@ -147,6 +148,7 @@ class Program:
 
     def __init__(self, inputs: list[Node], outputs: list[Node], updates: Mapping[int, Shared] = MappingProxyType({})):
         self.inputs = inputs
+        outputs = unfolded(outputs)
         self.counts = counts_of(d for y in outputs for d in y.dims)         # results too: they say how much of a result counts
         computed, self.places = distinct_outputs([*outputs, *self.counts], lambda y: make(ROWS["positive"], [y]))
         start = time.perf_counter()

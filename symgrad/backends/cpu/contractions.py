@@ -20,6 +20,7 @@ from ...loops import ir
 from ...schedule.groups import Group, Grouping
 from ...schedule.lower import Nest, Values, atom_of, flat_index
 from ...schedule.plan import Access, Scratch, Sharing
+from ...schedule.rows import Rows
 from ...schedule.views import Strided, contiguous, strided
 from .. import serial
 from ..generic import SharedLoop
@@ -49,7 +50,7 @@ class Templates:
         entry = ENTRIES[node.op.name]
         return [entry.layout(node, node.inputs[k]) for k in entry.reads or range(len(node.inputs))]
 
-    def share(self, nests: Sequence[Nest]) -> tuple[list[SharedLoop | None], Sharing] | None:
+    def share(self, nests: Sequence[Nest | Rows]) -> tuple[list[SharedLoop | None], Sharing] | None:
         """The loop of each nest that threads share, if they do."""
         return sharing.share(nests)
 

@@ -15,6 +15,7 @@ from ...loops import ir
 from ...loops.ir import E
 from ...schedule.lower import Accumulate, Finish, Nest, subexpressions
 from ...schedule.plan import Sharing
+from ...schedule.rows import Rows
 from ..generic import SharedLoop
 
 WORTH = 15_000_000          # picoseconds of work from which on sharing pays
@@ -33,7 +34,7 @@ def is_worth_sharing(work: Any) -> bool:
     return not isinstance(work, int) or work >= WORTH
 
 
-def share(nests: Sequence[Nest]) -> tuple[list[SharedLoop | None], Sharing] | None:
+def share(nests: Sequence[Nest | Rows]) -> tuple[list[SharedLoop | None], Sharing] | None:
     """The loop of each nest that threads share, and how: a stage for each nest. None if sharing does not pay."""
     amount = sum(map(work, nests), 0)
     loops = [shared_loop(nest) for nest in nests]
@@ -43,8 +44,10 @@ def share(nests: Sequence[Nest]) -> tuple[list[SharedLoop | None], Sharing] | No
     return loops, Sharing(stages, work=amount)
 
 
-def shared_loop(nest: Nest) -> SharedLoop | None:
+def shared_loop(nest: Nest | Rows) -> SharedLoop | None:
     """A loop over whose turns results do not depend on each other."""
+    if isinstance(nest, Rows):
+        return *nest.loop, 1
     loop = independent_loop(nest)
     return None if loop is None else (*loop, VECTORS if loop[0] == nest.loops[-1][0] else 1)
 
@@ -59,8 +62,10 @@ def independent_loop(nest: Nest) -> tuple[Atom, Any] | None:
     return max(kept, key=lambda loop: loop[1], default=None)
 
 
-def work(nest: Nest) -> Any:
+def work(nest: Nest | Rows) -> Any:
     """Estimated picoseconds of one thread for a nest."""
+    if isinstance(nest, Rows):
+        return nest.loop[1] * sum(map(work, nest.stages))
     seen: set[int] = set()
     each = sum(ACCESS + _cost(e.value, seen) for e in nest.effects)
     return poly.product(extent for _, extent in nest.loops) * each

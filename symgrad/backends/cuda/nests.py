@@ -67,9 +67,11 @@ def print_points(start: Start, effects: Sequence[Effect], loops: Loops) -> Launc
 
 
 def store_all(printer: CudaPrinter, effects: Sequence[Effect]) -> None:
-    values = [printer.text(e.value) for e in effects]
-    for e, value in zip(effects, values):
-        printer.store(e.node, e.at, value)
+    # sums of one term are stored like anything else; what is made of them comes after
+    for some in ([e for e in effects if not isinstance(e, Finish)], [e for e in effects if isinstance(e, Finish)]):
+        values = [printer.text(e.value) for e in some]
+        for e, value in zip(some, values):
+            printer.store(e.node, e.at, value)
 
 
 def row_loops(effects: Sequence[Effect], loops: Loops) -> frozenset[Atom] | None:

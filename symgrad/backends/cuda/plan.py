@@ -15,7 +15,8 @@ from ...schedule.groups import Group, Grouping, group_nodes
 from ...schedule.loops import plan_loop
 from ...schedule.lower import coalesce, lower_group
 from ...schedule.plan import Plan, summary
-from ..generic import NoTemplates, computed_here, must_store
+from ...schedule.rows import computed_here
+from ..generic import NoTemplates, must_store
 from .launch import CudaKernel, Launch
 from .nests import print_nest
 from .printer import CudaPrinter
