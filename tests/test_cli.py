@@ -71,6 +71,14 @@ def test_saliency_draws_over_the_photo(tmp_path, photo, method):
     assert found.shape == (20, 24, 3) and np.abs(found - expected).max() <= 1
 
 
+@pytest.mark.parametrize("method", sg.saliency.METHODS)
+def test_every_method_is_on_the_command_line(tmp_path, photo, method):
+    (tmp_path / "model.py").write_text(MODEL)
+    text = invoke("saliency", tmp_path / "model.py", photo, "--method", method, "--target", 1, "--size", "16x12", "-o", tmp_path / "heat.png",
+                  "--backend", "reference")
+    assert re.search(rf"method +{method}", text) and decode_png((tmp_path / "heat.png").read_bytes()).shape == (20, 24, 3)
+
+
 def test_saliency_names_its_methods_when_one_is_unknown(tmp_path, photo):
     (tmp_path / "model.py").write_text(MODEL)
     arguments = ["saliency", str(tmp_path / "model.py"), str(photo), "--method", "magic"]

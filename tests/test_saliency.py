@@ -175,6 +175,152 @@ def test_guided_grad_cam_is_the_product(rng):
     np.testing.assert_allclose(both, guided * cam[:, None], rtol=1e-4, atol=1e-5)
 
 
+def test_smoothgrad_is_the_mean_of_maps_of_noisy_images(weights, rng):
+    data = rng.normal(size=(1, 6)).astype("float32")
+    x, stream = T.matrix("x", shape=(1, 6)), sg.random.RandomStream(4)
+    heat = sg.saliency.smoothgrad(network(x, weights)[0, 1], x, samples=5, noise=0.3, stream=stream)
+    noise = sg.random.RandomStream(4).normal((5, 1, 6))
+    drawn = sg.function([], noise, **CHOSEN)()
+    expected = np.mean([by_hand(data + 0.3 * np.ptp(data) * z, weights, plain_rule, 1) for z in drawn], axis=0)
+    first, second = (sg.function([x], heat, **CHOSEN) for _ in range(2))
+    np.testing.assert_allclose(first(data), expected, rtol=1e-4, atol=1e-5)
+    assert not np.allclose(second(data), expected)      # the stream has moved on
+
+
+def rescale_by_hand(data, baseline, weights, target):
+    """DeepLIFT's rescale rule, layer by layer: the multipliers of the inputs times their differences."""
+    sums, references = [data @ weights[0]], [baseline @ weights[0]]
+    for w in weights[1:]:
+        sums.append(np.maximum(sums[-1], 0) @ w)
+        references.append(np.maximum(references[-1], 0) @ w)
+    m = weights[2][:, target]
+    for w, z, z0 in zip(weights[1::-1], sums[1::-1], references[1::-1]):
+        m = w @ (m * ((np.maximum(z, 0) - np.maximum(z0, 0)) / (z - z0))[0])
+    return m * (data - baseline)
+
+
+@pytest.mark.parametrize("spelling", RELUS)
+def test_deep_lift_is_the_rescale_rule(spelling, weights, rng):
+    data, baseline = (rng.normal(size=(1, 6)).astype("float32") for _ in range(2))
+    x = T.matrix("x", shape=(1, 6))
+    heat = sg.saliency.deep_lift(network(x, weights, RELUS[spelling])[0, 1], x, baseline=baseline)
+    np.testing.assert_allclose(run(heat, x, data), rescale_by_hand(data, baseline, weights, 1), rtol=1e-4, atol=1e-5)
+
+
+def convolutional(rng, activation):
+    layers = [sg.nn.Conv2D(2, 4, 3, activation=activation, rng=rng, bias_init=sg.nn.init.normal(0.3)), sg.nn.MaxPool2D(2),
+              sg.nn.Conv2D(4, 3, 2, activation=activation, rng=rng), sg.nn.MaxPool2D(2, 1), sg.nn.Flatten(), sg.nn.Dense(12, 3, rng=rng)]
+    return sg.nn.Sequential(layers)
+
+
+@pytest.mark.parametrize("activation", [T.relu, T.tanh, T.softplus])
+def test_deep_lift_adds_up_to_the_change_of_the_score_through_pooling(activation, rng):
+    model, x = convolutional(rng, activation), T.tensor("x", (2, 2, 10, 10))
+    data, baseline = rng.normal(size=(2, 2, 10, 10)).astype("float32"), rng.normal(size=(2, 10, 10)).astype("float32")
+    score = model(x)[:, 1]
+    heat, scores = run([sg.saliency.deep_lift(score, x, baseline=baseline), score], x, data)
+    before = run(score, x, np.broadcast_to(baseline, data.shape))
+    np.testing.assert_allclose(heat.sum((1, 2, 3)), scores - before, rtol=1e-3, atol=1e-4)
+
+
+def test_deep_lift_of_equal_values_falls_back_to_the_derivative(weights, rng):
+    x, data = T.matrix("x", shape=(1, 6)), rng.normal(size=(1, 6)).astype("float32")
+    same = data.copy()
+    same[0, 0] += 1
+    heat = run(sg.saliency.deep_lift(network(x, weights)[0, 1], x, baseline=data), x, same)
+    assert np.isfinite(heat).all() and (heat[0, 1:] == 0).all()
+    assert np.isfinite(run(sg.saliency.deep_lift(network(x, weights)[0, 1], x, baseline=data), x, data)).all()
+
+
+def relevance(data, weights, biases, target, favoured, epsilon):
+    """Relevance passed down layer by layer, R_i = x_i sum_j w_ij R_j / z_j. What the bias adds to z_j keeps its share."""
+    activations = [data]
+    for w, b in zip(weights, biases):
+        activations.append(np.maximum(activations[-1] @ w + b, 0))
+    activations[-1] = activations[-2] @ weights[-1] + biases[-1]
+    r = np.zeros_like(activations[-1])
+    r[0, target] = activations[-1][0, target]
+    for layer in range(len(weights) - 1, -1, -1):
+        x, w, b = activations[layer], weights[layer], biases[layer]
+        z = x @ w + b
+        if favoured is None:                            # epsilon rule: z with its bias, stabilised below a ReLU
+            stable = z + epsilon * np.where(z >= 0, 1, -1) if layer < len(weights) - 1 else z
+            r = x * ((r / np.where(r == 0, 1, stable)) @ w.T)
+        else:                                           # the products' part of z, shared by the favoured weights
+            part = r * np.where(z == 0, 0, (x @ w) / np.where(z == 0, 1, z))
+            shared = x @ favoured(w)
+            r = x * ((part / (shared + epsilon * np.where(shared >= 0, 1, -1))) @ favoured(w).T)
+    return r
+
+
+@pytest.mark.parametrize("rule, favoured, options", [
+    ("epsilon", None, {"epsilon": 0.2}), ("gamma", lambda w: w + 0.5 * np.maximum(w, 0), {"gamma": 0.5, "epsilon": 0.01}),
+    ("zplus", lambda w: np.maximum(w, 0), {"epsilon": 0.01})])
+def test_lrp_passes_relevance_down(rule, favoured, options, weights, rng):
+    data, x = rng.uniform(0.1, 1, size=(1, 6)).astype("float32"), T.matrix("x", shape=(1, 6))
+    biases = [rng.normal(size=w.shape[1]).astype("float32") for w in weights]
+    h = x
+    for w, b in zip(weights[:-1], biases[:-1]):
+        h = T.relu(h @ w + b)
+    score = (h @ weights[-1] + biases[-1])[0, 1]
+    expected = relevance(data.astype("f8"), weights, biases, 1, favoured, options["epsilon"])
+    np.testing.assert_allclose(run(sg.saliency.lrp(score, x, rule=rule, **options), x, data), expected, rtol=2e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("rule", ["epsilon", "gamma", "zplus"])
+def test_lrp_of_a_convolutional_network_without_biases_keeps_the_score(rule, rng):
+    layers = [sg.nn.Conv2D(2, 4, 3, bias=False, activation=T.relu, rng=rng), sg.nn.MaxPool2D(2),
+              sg.nn.Conv2D(4, 5, 3, bias=False, activation=T.relu, rng=rng), sg.nn.GlobalAvgPool(), sg.nn.Dense(5, 3, bias=False, rng=rng)]
+    x, data = T.tensor("x", (1, 2, 10, 10)), rng.uniform(0, 1, size=(1, 2, 10, 10)).astype("float32")
+    score = T.max(sg.nn.Sequential(layers)(x))
+    heat, value = run([sg.saliency.lrp(score, x, rule=rule), score], x, data)
+    np.testing.assert_allclose(heat.sum(), value, rtol=1e-3)
+
+
+def test_lrp_refuses_unknown_rules(weights):
+    x = T.matrix("x", shape=(1, 6))
+    with pytest.raises(ValueError, match="epsilon, gamma, zplus"):
+        sg.saliency.lrp(network(x, weights)[0, 0], x, rule="magic")
+
+
+@pytest.mark.parametrize("batch", [100, 4])
+@pytest.mark.parametrize("stride", [None, (2, 3)])
+def test_occlusion_covers_every_window(batch, stride, rng):
+    model, x = convolutional(rng, T.relu), T.tensor("x", (2, 2, 10, 10))
+    data = rng.normal(size=(2, 2, 10, 10)).astype("float32")
+    score = model(x)[:, 1]
+    heat = run(sg.saliency.occlusion(score, x, window=(4, 3), stride=stride, baseline=0.5, batch=batch), x, data)
+    f = sg.function([x], score, **CHOSEN)
+    total, seen = np.zeros((2, 10, 10)), np.zeros((10, 10))
+    down, right = stride or (2, 1)
+    for i in sorted({*range(0, 6, down), 6}):
+        for j in sorted({*range(0, 7, right), 7}):
+            covered = data.copy()
+            covered[:, :, i:i + 4, j:j + 3] = 0.5
+            total[:, i:i + 4, j:j + 3] += (f(data) - f(covered))[:, None, None]
+            seen[i:i + 4, j:j + 3] += 1
+    assert heat.shape == data.shape
+    np.testing.assert_allclose(heat, np.broadcast_to((total / seen)[:, None], data.shape), rtol=1e-3, atol=1e-5)
+
+
+def test_occlusion_needs_known_sizes():
+    x = T.tensor("x", (1, 1, None, 8))
+    with pytest.raises(sg.ShapeError, match="declare the sizes"):
+        sg.saliency.occlusion(T.sum(x), x)
+
+
+def test_grad_cam_finds_the_last_feature_maps(rng):
+    x = T.tensor("x", (1, 2, 8, 8))
+    first = sg.nn.Conv2D(2, 4, 3, rng=rng)(x)
+    last = T.relu(sg.nn.Conv2D(4, 3, 3, rng=rng)(T.relu(first)))
+    score = sg.nn.Dense(3, 2, rng=rng)(T.mean(last, axis=(2, 3)))[0, 1]
+    data = rng.normal(size=(1, 2, 8, 8)).astype("float32")
+    found, chosen = run([sg.saliency.grad_cam(score, x), sg.saliency.grad_cam(score, x, last)], x, data)
+    np.testing.assert_array_equal(found, chosen)
+    with pytest.raises(ValueError, match="pass features="):
+        sg.saliency.grad_cam(T.sum(T.tanh(T.sum(x, axis=(2, 3)))), x)
+
+
 # pictures
 
 def test_normalise_keeps_zero_and_sign():

@@ -9,17 +9,21 @@ from symgrad.saliency.image import colours, grid, normalise, overlay, save_image
 from symgrad.saliency.methods import (
     METHODS,
     deconvnet,
+    deep_lift,
     grad_cam,
     gradient,
     guided_backprop,
     guided_grad_cam,
     input_x_gradient,
     integrated_gradients,
+    lrp,
+    occlusion,
+    smoothgrad,
 )
 from symgrad.saliency.png import read_image
 
 __all__ = [
-    "METHODS", "colours", "deconvnet", "grad_cam", "gradient", "grid", "guided_backprop", "guided_grad_cam",
-    "image", "input_x_gradient", "integrated_gradients", "normalise", "overlay", "png", "read_image", "rules",
-    "save_image", "show",
+    "METHODS", "colours", "deconvnet", "deep_lift", "grad_cam", "gradient", "grid", "guided_backprop", "guided_grad_cam", "image",
+    "input_x_gradient", "integrated_gradients", "lrp", "normalise", "occlusion", "overlay", "png", "read_image", "rules", "save_image",
+    "show", "smoothgrad",
 ]
