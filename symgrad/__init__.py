@@ -39,6 +39,7 @@ from .graph.shared import Shared, shared
 from .graph.show import graph_text
 from .ops.branch import ifelse
 from .ops.control import grad_clip, grad_scale, stop_gradient
+from .ops.route import route
 from .ops.row import DEFAULT, STOP
 from .ops.text import parse_graph
 
@@ -71,6 +72,6 @@ __all__ = [
     "OpFromGraph", "OverrideError", "Overrides", "STOP", "ShapeError", "Shared", "SymgradError", "UnusedInputError",
     "UnusedOverrideError", "Variable", "batch_jacobian", "checkpoint", "config", "function", "grad", "grad_clip", "grad_scale", "graph_text",
     "hessian", "hvp", "ifelse", "jacobian", "jvp", "like", "losses", "matching", "named", "nn", "on", "op_from_graph", "optim",
-    "parse_graph", "patterns", "random", "receipt", "saliency", "scan", "scope", "shared", "stop_gradient", "straight_through", "tensor",
+    "parse_graph", "patterns", "random", "receipt", "route", "saliency", "scan", "scope", "shared", "stop_gradient", "straight_through", "tensor",
     "testing", "until", "vectorize", "viz", "vjp", "within",
 ]

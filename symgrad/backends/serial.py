@@ -5,7 +5,7 @@ An op's `at` says where elements come from, which is slow for these:
     index_set, index_add, add_along_axis   a copy of x, then every update; size + updates, not their product
     running_sum, running_product           each element from the one before it; n, not n * n
     rank                                   merge sort; n log n, not n * n
-    label_places                           counting sort; n, not n * n
+    partition                              counting sort; n, not n * n
     inverse_permutation                    one store per element; n, not n * n
 
 Each takes the elementwise consumers of its group along, in loops of their own.
@@ -236,7 +236,7 @@ def _print_merge(k: _Serial, keys: str, order: str, size: str, dtype: str) -> No
         add("j = j + step")
 
 
-def _print_label_places(k: _Serial) -> None:
+def _print_partition(k: _Serial) -> None:
     """Counting sort: how many there are of each label, where each label starts, then the places in order."""
     labels, (n,) = k.node.attrs["labels"], k.node.dims
     following, add = k.buffer("int64", labels + 1), k.printer.add        # the next free place of each label
@@ -285,7 +285,7 @@ _PRINTERS: dict[str, Callable[[_Serial], None]] = {
     "running_sum": _print_running,
     "running_product": _print_running,
     "rank": _print_rank,
-    "label_places": _print_label_places,
+    "partition": _print_partition,
     "inverse_permutation": _print_inverse,
 }
 

@@ -13,6 +13,7 @@ from typing import Any
 from ..base import dtypes
 from ..base.errors import DisconnectedError, DTypeError, OverrideError, ShapeError, SymgradError, four_parts
 from ..base.origin import show, user_line
+from ..base.structure import flat, rebuilt
 from ..graph.block import block_attrs, is_call, refuse_unknown
 from ..graph.node import ITEM, Node, is_leaf, make
 from ..graph.scan import is_scan
@@ -99,20 +100,6 @@ def _gradients(seeds: dict[Node, Node], fixed: Mapping[Node, Node], wrt: Any, co
             g = broadcast_to(as_tensor(0, x.dtype), x.dims)
         result.append(with_receipts(g, receipts))
     return rebuilt(wrt, result)
-
-
-def flat(structure: Any) -> list:
-    """The leaves of a variable, list, tuple or dict."""
-    if isinstance(structure, Mapping):
-        return list(structure.values())
-    return list(structure) if isinstance(structure, (list, tuple)) else [structure]
-
-
-def rebuilt(structure: Any, values: Sequence[Any]) -> Any:
-    """Values in the structure of `structure`."""
-    if isinstance(structure, Mapping):
-        return dict(zip(structure, values))
-    return type(structure)(values) if isinstance(structure, (list, tuple)) else values[0]
 
 
 def _matching_cotangent(y: Node, g: Any) -> Node:

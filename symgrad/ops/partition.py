@@ -1,6 +1,6 @@
 """Elements put in order of small labels, and what that selects: the rows of each branch, the true elements of a mask.
 
-`label_places` says where each element stands when elements are sorted by label, equal labels in the order they come;
+`partition` says where each element stands when elements are sorted by label, equal labels in the order they come;
 `inverse_permutation` says which element stands at each place. The first of them, as many as there are of label 0, are that
 label's elements: how many is a counted size (ops/counted.py).
 """
@@ -8,6 +8,8 @@ label's elements: how many is a counted size (ops/counted.py).
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,25 +20,26 @@ from ..graph.node import Node, make
 from ..graph.types import Type
 from ..loops import ir
 from ..loops.ir import E, View
-from .arrange import stack
+from .arrange import concatenate, stack
 from .counted import counted
-from .elementwise import floor_divide, not_equal, remainder
+from .create import arange
+from .elementwise import clip, equal, floor_divide, less, not_equal, remainder, where
 from .reduce import sum as sum_
 from .row import STOP, Row, as_tensor, cast, sample
-from .shape import reshape, shape_tuple
+from .shape import expand_dims, reshape, shape_tuple, slice_axis
 
 
 # ------------------------------------------------------------------------------------- permutations
-class LabelPlaces(Row):
+class Partition(Row):
     """The place of each element of a vector of int64 labels 0 ... labels-1 among all, sorted by label; equal labels keep their order.
 
-    Attribute: labels, their number (at least 1). A label outside counts as the nearest.
+    Attribute: labels, their number (at least 1). Negative labels count from the end. One outside is an error, and is held to the ends.
     """
 
     public = False
     samples = [
         sample(np.array([1, 0, 2, 1, 0]), dtypes=("int64",), labels=3, grad=False),
-        sample(np.array([4, -1, 1]), dtypes=("int64",), labels=2, grad=False),
+        sample(np.array([4, -1, 1, -5]), dtypes=("int64",), labels=2, grad=False),
         sample(np.zeros(0, "int64"), dtypes=("int64",), labels=2, grad=False),
     ]
 
@@ -45,7 +48,7 @@ class LabelPlaces(Row):
 
     def label(self, x: E, labels: int) -> E:
         """A label held to 0 ... labels-1."""
-        return ir.call("minimum", ir.call("maximum", x, 0), labels - 1)
+        return ir.call("minimum", ir.call("maximum", ir.select(x < 0, x + labels, x), 0), labels - 1)
 
     def at(self, i: tuple, x: View, *, labels: int) -> E:
         mine = self.label(x[i], labels)
@@ -57,10 +60,14 @@ class LabelPlaces(Row):
         return ir.fold("add", [x.dims[0]], ahead)
 
     def numpy(self, x: np.ndarray, *, labels: int) -> np.ndarray:
-        return np.argsort(np.argsort(np.clip(x, 0, labels - 1), kind="stable"), kind="stable")
+        return np.argsort(np.argsort(np.clip(np.where(x < 0, x + labels, x), 0, labels - 1), kind="stable"), kind="stable")
 
     def vjp(self, g: Node, y: Node, x: Node, *, labels: int) -> Any:
         return (STOP,)
+
+    def bounds_checked(self, x: Type, *, labels: int) -> list[tuple[int, Any]]:
+        """(input number, size) pairs: those inputs hold labels that must lie in [-size, size)."""
+        return [(0, labels)]
 
 
 class InversePermutation(Row):
@@ -96,7 +103,55 @@ class InversePermutation(Row):
         return make(self, [places], axis=axis, size=places.dims[axis] if size is None else size)
 
 
-label_places, inverse_permutation = LabelPlaces("label_places"), InversePermutation("inverse_permutation")
+class Permuted(Row):
+    """x at a permutation of its first axis. Inputs: x, the permutation and its inverse (int64): the adjoint reads at the inverse."""
+
+    public = False
+    samples = [sample((4, 3), np.array([2, 0, 3, 1]), np.array([1, 3, 0, 2])), sample((0,), np.zeros(0, "int64"), np.zeros(0, "int64"))]
+
+    def infer(self, x: Type, order: Type, inverse: Type) -> Type:
+        return x
+
+    def at(self, i: tuple, x: View, order: View, inverse: View) -> E:
+        return x[(ir.as_index(order[(i[0],)]), *i[1:])]
+
+    def numpy(self, x: np.ndarray, order: np.ndarray, inverse: np.ndarray) -> np.ndarray:
+        return x[order]
+
+    def vjp(self, g: Node, y: Node, x: Node, order: Node, inverse: Node) -> Any:
+        return self(g, inverse, order), STOP, STOP
+
+
+partition, inverse_permutation, permuted = Partition("partition"), InversePermutation("inverse_permutation"), Permuted("permuted")
+
+
+# --------------------------------------------------------------------------------------- rows by label
+@dataclass(frozen=True)
+class Parts:
+    """The rows of arrays divided by label: which row stands at each place in order of labels, where each row stands, rows per label."""
+
+    order: Node
+    places: Node
+    sizes: tuple[Any, ...]
+
+    def of(self, x: Node, label: int) -> Node:
+        """The rows of x with this label, in the order they come."""
+        start: Any = sum(self.sizes[:label], start=0)
+        return slice_axis(permuted(x, self.order, self.places), 0, start, self.sizes[label])
+
+    def together(self, rows: Sequence[Node]) -> Node:
+        """The rows of all labels, each where it came from."""
+        return permuted(rows[0] if len(rows) == 1 else concatenate(rows), self.places, self.order)
+
+
+def parts_by(labels: Node, number: int) -> Parts:
+    """Rows divided by int64 labels 0 ... number-1, one for each row; negative ones count from the end."""
+    n = labels.dims[0]
+    places = make(partition, [labels], labels=number)
+    held = clip(where(less(labels, 0), labels + number, labels), 0, number - 1)
+    totals = sum_(equal(expand_dims(held, 1), arange(number - 1)), 0)
+    sizes = [counted(totals[k], n) for k in range(number - 1)]
+    return Parts(inverse_permutation(places, 0), places, (*sizes, n - sum(sizes, start=0)))
 
 
 # --------------------------------------------------------------------------------- what a mask selects
@@ -105,7 +160,7 @@ def flatnonzero(x):
     x = reshape(as_tensor(x), -1)
     mask = x if x.dtype == "bool" else not_equal(x, 0)
     size = counted(sum_(mask), x.dims[0])
-    return inverse_permutation(make(label_places, [cast(~mask, "int64")], labels=2), 0, size)
+    return inverse_permutation(make(partition, [cast(~mask, "int64")], labels=2), 0, size)
 
 
 def nonzero(x):
