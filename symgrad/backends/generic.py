@@ -92,6 +92,7 @@ def make_kernel(name: str, unit: Unit, grouping: Grouping, templates: Any) -> Ke
     if group.template is not None:
         header, scratch, sharing = templates.print(group, grouping, printer)
         printer.arguments.extend(("scratch", item) for item in scratch)
+        skip_if_empty(printer, group.stored)
     else:
         if config.debug >= 5:
             print("\n".join([f"[symgrad] {name}", *map(show, unit.nests)]), file=sys.stderr)
@@ -102,6 +103,15 @@ def make_kernel(name: str, unit: Unit, grouping: Grouping, templates: Any) -> Ke
     flops = templates.flops(group.template) if group.template is not None else 0
     return Kernel(name, "", printer.arguments, list(unit.stored), summary(nodes), flops, group.guard, printer.accesses, nodes,
                   lambda taken: printer.kernel(header, taken), sharing)
+
+
+def skip_if_empty(printer: Printer, stored: Sequence[Node]) -> None:
+    """Nothing is prepared, packed or transformed for results of a counted size that turns out to be 0."""
+    counted = [{d for d in node.dims if any(a.kind == "counted" for a in poly.atoms(d))} for node in stored]
+    for size in sorted(set.intersection(*counted), key=repr)[:1]:
+        lines, printer.scope.lines = printer.scope.lines, []
+        with printer.nested(f"if {printer.poly_text(size)} > 0:"):
+            printer.scope.lines = lines
 
 
 def print_nests(printer: Printer, nests: Sequence[Nest | Rows], templates: Any) -> Sharing | None:

@@ -35,7 +35,8 @@ class Executable:
         for node, value in zip(self.deciding, Reference(self.inputs, self.deciding)(arrays) if self.deciding else ()):
             sizes[poly.Atom("value", node)] = int(value)
         memory: dict[Any, np.ndarray] = {x: np.ascontiguousarray(a).reshape(-1) for x, a in zip(self.inputs, arrays)}
-        size_of = lambda a: int(memory[a.args[0]][0]) if a.kind == "counted" else sizes[a]
+        # what a side counts that is not taken, nobody reads: 0
+        size_of = lambda a: int(memory.get(a.args[0], [0])[0]) if a.kind == "counted" else sizes[a]
         run_plan(self.plan, memory, size_of, rows)
         return arranged(self.places, [memory[y] for y in self.plan.outputs], shapes_of(self.places, size_of))
 

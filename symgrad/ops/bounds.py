@@ -69,7 +69,7 @@ def refusal(node: Node, found: str = "an index outside its axis") -> BoundsError
             f"{node.op.name} of {x.name or x.op.name}: {x._type}",
             found,
             f"{node.op.name} made at {node.where}",
-            "indices lie from minus the size of their axis to the size minus 1",
+            getattr(node.op, "bounds_advice", "indices lie from minus the size of their axis to the size minus 1"),
         )
     )
 

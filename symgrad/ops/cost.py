@@ -8,7 +8,8 @@ COST = {"exp": 8, "log": 8, "tanh": 8, "sigmoid": 8, "power": 16, "erf": 10, "er
         "expm1": 8, "random_bits": 40, "divide": 3, "sqrt": 3, "rsqrt": 3, "reciprocal": 3, "remainder": 4, "floor_divide": 4, "logaddexp": 16}
 # ops that say where an element comes from: reading through them is an index, not a pass over memory
 MOVEMENT = {"broadcast_to", "reshape", "transpose", "subtensor", "flip", "pad", "concatenate", "stack", "roll", "diagonal", "tril", "triu",
-            "gather", "permuted", "take", "take_along_axis", "repeat", "tile", "eye", "arange", "full", "zeros", "ones", "linspace", "iota", "size_of", "one_hot"}
+            "gather", "permuted", "take", "take_along_axis", "repeat", "tile", "eye", "arange", "full", "zeros", "ones", "linspace", "iota",
+            "size_of", "one_hot"}
 # ops that are not elementwise rows (their operands do not broadcast) but read one element per result
 POINTWISE = {"stop_gradient", "grad_clip", "grad_scale", "condition", "count", "ifelse", "again", "random_bits"}
 FREE = {"broadcast_to", "reshape", "transpose", "subtensor", "flip", "size_of", "positive", "stop_gradient", "grad_clip", "grad_scale"}

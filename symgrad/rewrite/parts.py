@@ -6,8 +6,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cmp_to_key
 from typing import Any
 
+from ..base import poly
 from ..graph.node import Node, constant, make, new_input
 from ..graph.types import Type
 from ..ops.row import ROWS
@@ -71,25 +73,21 @@ class Strips:
     """What is not zero of an array that is zero but for strips across one axis: (start, end, strip), in order."""
 
     axis: int
-    strips: tuple[tuple[int, int, Node], ...]
+    strips: tuple[tuple[Any, Any, Node], ...]
 
 
 def strips_of(node: Node) -> Strips | None:
-    """The strips a node consists of, when it is padded or joined along an axis of known sizes."""
+    """The strips a node consists of, when it is padded or joined along an axis."""
     if node.op.name == "pad" and node.attrs["value"] == 0:
         axes = [k for k, width in enumerate(node.attrs["widths"]) if width != (0, 0)]
         if len(axes) != 1:
             return None
         start, size = node.attrs["widths"][axes[0]][0], node.inputs[0].dims[axes[0]]
-        if not (isinstance(start, int) and isinstance(size, int) and isinstance(node.dims[axes[0]], int)):
-            return None
         return Strips(axes[0], ((start, start + size, node.inputs[0]),))
     if node.op.name == "concatenate":
         axis, start, found = node.attrs["axis"], 0, []
         for v in node.inputs:
             size = v.dims[axis]
-            if not isinstance(size, int):
-                return None
             if uniform(v) != 0:
                 found.append((start, start + size, v))
             start += size
@@ -115,16 +113,25 @@ def sum_of_strips(node: Node) -> Node | None:
     a, b = (strips_of(x) for x in node.inputs)
     if a is None or b is None or a.axis != b.axis or any(x.dims != node.dims for x in node.inputs):
         return None
-    strips = sorted((*a.strips, *b.strips), key=lambda s: s[:2])
-    if len(strips) > MOST or any(low[1] > high[0] for low, high in zip(strips, strips[1:])):
-        return None
-    return _joined(strips, a.axis, node)
+    strips = _in_order((*a.strips, *b.strips))
+    return None if strips is None or len(strips) > MOST else _joined(strips, a.axis, node)
+
+
+def _in_order(strips: Sequence[tuple[Any, Any, Node]]) -> list[tuple[Any, Any, Node]] | None:
+    """The strips one after the other, if it is known that none overlaps another: where each ends, or before, the next one starts."""
+    ordered = sorted(strips, key=cmp_to_key(lambda a, b: -1 if _at_most(a[1], b[0]) else int(_at_most(b[1], a[0]))))
+    return ordered if all(_at_most(low[1], high[0]) for low, high in zip(ordered, ordered[1:])) else None
+
+
+def _at_most(a: Any, b: Any) -> bool:
+    return poly.bounds(b - a)[0] >= 0
 
 
 def _joined(strips: Sequence[tuple[int, int, Node]], axis: int, like: Node) -> Node:
-    pieces, at = [], 0
+    pieces: list[Node] = []
+    at: Any = 0
     for start, end, v in (*strips, (like.dims[axis], like.dims[axis], None)):
-        if start > at:
+        if start != at:
             dims = (*like.dims[:axis], start - at, *like.dims[axis + 1 :])
             pieces.append(make(broadcast_to, [constant(0, like.dtype)], shape=dims))
         if v is not None:
