@@ -218,9 +218,11 @@ def _emit_outer(out: Writer, p: Gemm, result: _Output, target: Target) -> None:
     skinny = m <= 8 and k * n * item > target.l2_bytes
     k_block = 8 if skinny else k if k <= 384 else 256
     n_block = min(round_up(n, tile_columns), round_up(16384 // m if skinny else 256, tile_columns))
-    m_block = rows * max(1, 128 // rows) if isinstance(p.m, str) else min(p.m, rows * max(1, 128 // rows))
+    # blocks of about 128 rows and of one size: a last one of few rows would walk through all of B for them
+    blocks = 1 if isinstance(p.m, str) else -(-p.m // 128)
+    m_block = rows * max(1, 128 // rows) if isinstance(p.m, str) else min(p.m, round_up(-(-p.m // blocks), rows))
     pack_b = b_column != 1 or (not skinny and m >= 4 * rows and b_row * item >= 512)
-    pack_a = n >= 4 * tile_columns and w_red * item >= 512
+    pack_a = n >= 4 * tile_columns and w_red * item >= 256
     pitch = n_block + (lanes if n_block * item % 1024 == 0 else 0)
     tile = out.buffer(p.dtype, round_up(m_block, rows) * pitch)
     # packed as a whole, B serves all blocks of rows; packed for each block of k, it is still in cache when used
