@@ -80,7 +80,7 @@ def test_the_command_prints_a_line_per_case(monkeypatch):
     assert line.split()[:2] == ["gemm", "32x48x16"] and "GFLOP/s" in line
 
 
-@pytest.mark.parametrize("arguments, said", [((), "--kernels"), (("--kernels", "--only", "nothing"), "no class fits 'nothing'"),
+@pytest.mark.parametrize("arguments, said", [(("--kernels", "--only", "nothing"), "no class fits 'nothing'"),
                                              (("--kernels", "--peer", "mine"), "known are torch")])
 def test_mistakes_are_explained(arguments, said):
     result = CliRunner().invoke(app, ["bench", *arguments])

@@ -59,17 +59,24 @@ def doctor() -> None:
 
 @app.command()
 def bench(
-    kernels: Annotated[bool, typer.Option("--kernels", help="single kernels, class by class")] = False,
-    only: Annotated[str, typer.Option(help="classes, such as 'conv*,sum'")] = "*",
-    seconds: Annotated[float, typer.Option(help="for each case")] = 0.2,
-    peer: Annotated[str | None, typer.Option(help="a library to compare with: torch")] = None,
-    threads: Annotated[int, typer.Option(help="of both sides")] = 1,
+    cases: Annotated[list[str] | None, typer.Argument(help="workloads, such as mlp lstm; all if none is named")] = None,
+    kernels: Annotated[bool, typer.Option("--kernels", help="single kernels, class by class, instead of workloads")] = False,
+    only: Annotated[str, typer.Option(help="classes of kernels, such as 'conv*,sum'")] = "*",
+    seconds: Annotated[float, typer.Option(help="for each case of a kernel, or each turn of a workload")] = 0.2,
+    peer: Annotated[str | None, typer.Option(help="libraries to compare with, by commas: torch, torch_compile, jax, pytensor")] = None,
+    threads: Annotated[str, typer.Option(help="of all libraries; 1,2 measures both")] = "1",
+    quick: Annotated[bool, typer.Option("--quick", help="few turns, filled caches only")] = False,
+    python: Annotated[list[str] | None, typer.Option(help="LIBRARY=PATH: an interpreter that has the library")] = None,
+    write: Annotated[Path | None, typer.Option(help="a page whose generated tables are rewritten")] = None,
 ) -> None:
-    """Time kernels beside what the machine can do: its multiply-add peak, or a copy of the same bytes."""
-    from symgrad.cli import bench as work
-    if not kernels:
-        raise typer.BadParameter("--kernels says what to time")
-    work.kernels(only, seconds, peer, threads, typer.echo)
+    """Time workloads beside other libraries, in turns, or kernels beside what the machine can do."""
+    if kernels:
+        from symgrad.cli import bench as single
+        single.kernels(only, seconds, peer, int(threads), typer.echo)
+    else:
+        from symgrad.cli import workloads as work
+        options = work.Options(tuple(cases or ()), work.names(peer), work.numbers(threads), seconds, quick, dict(p.split("=", 1) for p in python or ()))
+        work.run(options, write, typer.echo)
 
 
 @app.command()
