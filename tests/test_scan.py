@@ -121,12 +121,34 @@ def test_sequences_of_unknown_length(backend):
         np.testing.assert_allclose(slope, np.cumprod(np.cos(inner)[::-1], axis=0)[::-1], rtol=1e-10)
 
 
+def test_strict_steps_use_only_what_they_are_passed():
+    w = sg.shared(np.ones(3), "w")
+    x = T.tensor("x", (4, 3))
+    raised(sg.SymgradError, lambda: sg.scan(lambda xt: xt * w, sequences=x, strict=True), "w: float64 (3,)", "non_sequences")
+    f = compiled([x], sg.scan(lambda xt, w: xt * w, sequences=x, non_sequences=w, strict=True))
+    np.testing.assert_array_equal(f(np.ones((4, 3))), np.ones((4, 3)))
+
+
+def test_a_loop_inside_a_block_with_a_rule():
+    """OpFromGraph over a loop: its own rule, or the gradient of the loop."""
+    x = T.tensor("x", (4,))
+    total = sg.scan(lambda v, s: s + v * v, sequences=x, outputs_info=0.0)[-1]
+    ordinary, ruled = sg.OpFromGraph([x], [total]), sg.OpFromGraph([x], [total], vjp=lambda g, y, x: g * x * 100)
+    y = T.tensor("y", (4,))
+    f = compiled([y], [ordinary(y), sg.grad(ordinary(y), y), sg.grad(ruled(y), y)])
+    value, slope, by_rule = f(np.arange(4.0))
+    assert value == 14
+    np.testing.assert_array_equal(slope, 2 * np.arange(4.0))
+    np.testing.assert_array_equal(by_rule, 100 * np.arange(4.0))
+
+
 def test_results_are_a_variable_or_a_list():
     one = sg.scan(lambda a: a + 1, outputs_info=0.0, n_steps=3)
     two = sg.scan(lambda a: (a + 1, a * a), outputs_info=[0.0, None], n_steps=3)
     assert isinstance(one, sg.Variable) and isinstance(two, list)
     np.testing.assert_array_equal(compiled([], two)()[1], [0, 1, 4])
     assert isinstance(sg.scan(lambda: [T.constant(2.0)], n_steps=2), list)
+    assert isinstance(sg.scan(lambda: T.constant(2.0), n_steps=2, return_list=True), list)
 
 
 def test_a_map_over_two_sequences_needs_no_outputs_info():

@@ -12,7 +12,7 @@ from typing import Any
 from ..base import poly
 from ..base.errors import ShapeError, SymgradError, four_parts
 from ..base.origin import show, user_line
-from ..graph.block import refuse_unknown
+from ..graph.block import captured, refuse_unknown
 from ..graph.node import Node, make, new_input
 from ..graph.scan import STEP, Body, State, count, last, make_scan, stacked, trajectory
 from ..graph.types import Type, shape_text
@@ -26,7 +26,7 @@ from ..ops.shape import as_size, broadcast_to, reshape, slice_axis
 from .checkpoint import checkpoint
 from .reverse import flat
 
-_KEYWORDS = ("sequences", "outputs_info", "non_sequences", "n_steps", "go_backwards", "truncate_gradient", "until", "checkpoint_every", "name")
+_KEYWORDS = ("sequences", "outputs_info", "non_sequences", "n_steps", "go_backwards", "truncate_gradient", "until", "checkpoint_every", "strict", "return_list", "name")
 ALL = -1                # Theano's spelling of "do not truncate"
 LOOPS = 2**32 - 1       # the number of the draw that gives the steps of a loop their seeds
 
@@ -77,7 +77,7 @@ class Carried:
 
 def scan(fn: Callable[..., Any], sequences: Any = (), outputs_info: Any = (), non_sequences: Any = (), n_steps: Any = None,
          go_backwards: bool = False, truncate_gradient: int | None = None, until: Callable[..., Any] | None = None, *,
-         checkpoint_every: int | None = None, name: str | None = None, **unknown: Any) -> Any:
+         checkpoint_every: int | None = None, strict: bool = False, return_list: bool = False, name: str | None = None, **unknown: Any) -> Any:
     """The stacked results of applying fn step after step, as Theano's scan: (steps, ...) each; a list for several.
 
     fn receives, in this order, the rows of the sequences (per sequence, per tap), the earlier results (per entry of outputs_info,
@@ -92,7 +92,8 @@ def scan(fn: Callable[..., Any], sequences: Any = (), outputs_info: Any = (), no
         returning (results, sg.until(condition)) from fn.
     checkpoint_every: for the way back keep the states of every k-th step only, and compute the steps between again (Chen et al. 2016):
         memory for n / k states and what k steps need, for one more pass forward; k near the root of n is best.
-    Variables that fn uses without being passed are found. State is kept in the graph: there is no pair of updates to hand on, and
+    strict: refuse variables that fn uses without being passed; by default they are found, at no cost. return_list: a list even for one result.
+    State is kept in the graph: there is no pair of updates to hand on, and
     random draws differ from step to step by themselves. The loop is compiled, its gradient is a loop as well (Werbos 1990).
     Raises ShapeError or DTypeError for states that change their type, sequences of different lengths, and loops without a length.
     """
@@ -104,6 +105,8 @@ def scan(fn: Callable[..., Any], sequences: Any = (), outputs_info: Any = (), no
     n = _steps(read, n_steps)
     rows = [s.rows(tap, None if n_steps is None else n, go_backwards) for s in read for tap in s.taps]
     step = _traced(fn, rows, carried, fixed, until, _truncation(truncate_gradient))
+    if strict:
+        _refuse_captured(step.body)
     rows += [states_of_steps(s, n) for s in step.streams]
     initials = [c.initial for c in step.carried if c is not None]
     if checkpoint_every is None:
@@ -115,7 +118,7 @@ def scan(fn: Callable[..., Any], sequences: Any = (), outputs_info: Any = (), no
     results = [next(collected) if c is None else next(made) for c in step.carried]
     if name:
         results[0].name = name
-    return results[0] if step.single else results
+    return results[0] if step.single and not return_list else results
 
 
 def _results(node: Node, n: Any) -> tuple[list[Node], list[Node]]:
@@ -197,6 +200,13 @@ def _steps(read: Sequence[Sequence_], n_steps: Any) -> Any:
         raise ShapeError(four_parts("sequences of one length" if n_steps is None else f"sequences of at least {n} steps", found, show(user_line()),
                                     "cut the longer ones, or say n_steps" if n_steps is None else "fewer steps"))
     return n
+
+
+def _refuse_captured(body: Body) -> None:
+    found = captured(body.inputs, body.outputs)
+    if found:
+        raise SymgradError(four_parts("a step that uses only what it is passed (strict=True)", [
+            f"{x.name or x.op.name}: {x._type}, made at {x.where}" for x in found], show(user_line()), "non_sequences=[...]"))
 
 
 # ------------------------------------------------------------------------------------------ tracing
