@@ -32,6 +32,34 @@ def test_example_runs(name, capsys):
     assert capsys.readouterr().out
 
 
+def test_guided_maps_of_sequences_are_numpy_s():
+    module = example("guided_backprop")
+    x, flag = sg.tensor.tensor("x", (64, 20, 32)), sg.tensor.scalar("flag", dtype="bool")
+    maps = module.sequence_maps(module.GuidedReLU(), x, flag)
+    data = np.random.default_rng(5).normal(size=(64, 20, 32)).astype("float32")
+    f = sg.function([x, flag], [maps["scan"], maps["ifelse"]], backend="reference")
+    rng = np.random.default_rng(0)
+    w, u, v = (rng.normal(size=shape) / 6 for shape in ((32, 16), (16, 16), (16, 5)))
+    sums, state = [], np.zeros((64, 16))
+    for t in range(20):
+        sums.append(data[:, t] @ w + state @ u)
+        state = np.maximum(sums[-1], 0)
+
+    def back(last):
+        g, heat = last, np.zeros(data.shape)
+        for t in range(19, -1, -1):
+            g = g * (sums[t] > 0) * (g > 0)
+            heat[:, t], g = g @ w.T, g @ u.T
+        return heat
+
+    start = np.broadcast_to(v[:, 0], (64, 16))
+    scan, then = f(data, True)
+    np.testing.assert_allclose(scan, back(start), atol=1e-5)
+    np.testing.assert_allclose(then, back(start), atol=1e-5)
+    slope = 1 - np.tanh(state @ v[:, :1]) ** 2
+    np.testing.assert_allclose(f(data, False)[1], back(start * slope), atol=1e-5)
+
+
 def test_gated_cnn_skips_the_closed_circuit(capsys):
     example("gated_cnn").main(["--steps", "3", "--batch", "4"])
     printed = capsys.readouterr().out
@@ -47,6 +75,13 @@ def test_split_models_agree_with_the_joined_one(capsys):
 def test_mixture_of_experts_learns():
     pytest.importorskip("sklearn")
     assert example("mixture_of_experts").main([]) > 0.93
+
+
+def test_char_rnn_learns_the_licence_and_writes(capsys):
+    assert example("char_rnn").main(["--letters", "60"]) < 0.2
+    *_, cool, warm = re.split(r"\n--- temperature .*\n", capsys.readouterr().out)
+    letters = set((ROOT / "LICENSE").read_text())
+    assert cool != warm and all(set(text.rstrip("\n")) <= letters and 55 <= len(text) <= 62 for text in (cool, warm))
 
 
 def test_examples_are_short():

@@ -26,7 +26,8 @@ from ..ops.shape import as_size, broadcast_to, reshape, slice_axis
 from .checkpoint import checkpoint
 from .reverse import flat
 
-_KEYWORDS = ("sequences", "outputs_info", "non_sequences", "n_steps", "go_backwards", "truncate_gradient", "until", "checkpoint_every", "strict", "return_list", "name")
+_KEYWORDS = ("sequences", "outputs_info", "non_sequences", "n_steps", "go_backwards", "truncate_gradient", "until", "checkpoint_every", "strict",
+             "return_list", "name")
 ALL = -1                # Theano's spelling of "do not truncate"
 LOOPS = 2**32 - 1       # the number of the draw that gives the steps of a loop their seeds
 
