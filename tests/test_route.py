@@ -202,3 +202,114 @@ def test_mistakes_fail_on_the_users_line(mistake, kind, says):
     with pytest.raises(kind, match=says) as error:
         mistake()
     assert "test_route.py" in str(error.value) and "try:" in str(error.value)
+
+
+# ----------------------------------------------------------------------------- choices under vectorize
+class Program:
+    """A random function of a row r and a number c with nested choices, as graph and as NumPy; values are used again on both sides."""
+
+    def __init__(self, seed, weights):
+        self.rng, self.shared, self.weights = np.random.default_rng(seed), experts(weights), weights
+        self.made = []
+
+    def grow(self, depth):
+        """A function of an environment (graph or NumPy)."""
+        kind = self.rng.integers(0, 7)
+        if self.made and kind == 0:
+            return self.made[self.rng.integers(len(self.made))]
+        if depth == 0 or kind == 1:
+            leaf = self.rng.integers(0, 3)
+            return lambda e: (e.r, e.r * e.c, e.r - e.r.sum())[leaf]
+        a = self.grow(depth - 1)
+        if kind in (2, 3):
+            k = self.rng.integers(0, 3)
+            new = lambda e: e.tanh(a(e) @ e.weights[k])
+        else:
+            b, test, level = self.grow(depth - 1), self.grow(0), float(self.rng.normal())
+            new = (lambda e: e.ifelse(test(e).sum() > level, lambda: a(e), lambda: b(e))) if kind > 4 else (lambda e: a(e) * 0.5 + b(e))
+        self.made.append(new)
+        return new
+
+
+class Graph:
+    tanh = staticmethod(T.tanh)
+
+    def __init__(self, program, r, c):
+        self.weights, self.r, self.c = program.shared, r, c
+
+    def ifelse(self, test, then, otherwise):
+        return sg.ifelse(test, then(), otherwise())
+
+
+class Numpy(Graph):
+    tanh = staticmethod(np.tanh)
+
+    def __init__(self, program, r, c):
+        self.weights, self.r, self.c = program.weights, r, c
+
+    def ifelse(self, test, then, otherwise):
+        return then() if test else otherwise()
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_random_choices_of_each_example(seed):
+    program = Program(seed, WEIGHTS)
+    made = program.grow(4)
+    x, c = T.tensor("x", ("n", D), "float64"), T.tensor("c", ("n",), "float64")
+    y = sg.vectorize(lambda r, k: made(Graph(program, r, k)))(x, c)
+    cost = (y ** 2).sum()
+    wanted = [y, *sg.grad(cost, [x, c, *program.shared], disconnected="zero")]
+    functions = [sg.function([x, c], wanted, backend=backend, on_unused_input="ignore") for backend in BACKENDS]
+    total = lambda values, numbers: sum((made(Numpy(program, r, k)) ** 2).sum() for r, k in zip(values, numbers))
+    for n in (5, 1):
+        values, numbers = np.random.default_rng(seed).normal(size=(n, D)), np.random.default_rng(seed + 1).normal(size=n)
+        results = [f(values, numbers) for f in functions]
+        np.testing.assert_allclose(results[0][0], np.stack([made(Numpy(program, r, k)) for r, k in zip(values, numbers)]), rtol=1e-9, atol=1e-12)
+        h = 1e-6
+        for i in range(n):          # away from the points where a choice changes, with probability one
+            step = np.zeros((n, D))
+            step[i, 0] = h
+            slope = (total(values + step, numbers) - total(values - step, numbers)) / (2 * h)
+            np.testing.assert_allclose(results[0][1][i, 0], slope, rtol=1e-4, atol=1e-6)
+        for other in results[1:]:
+            for a, b in zip(results[0], other):
+                np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12)
+
+
+def test_choices_of_each_example_compute_one_side_each():
+    """The work of both sides together is that of one side for all examples."""
+    x, c = T.tensor("x", (64, 32)), T.tensor("c", (64,))
+    left, right = (sg.shared(rng.normal(size=(32, 32)).astype("float32")) for _ in range(2))
+    f = sg.function([x, c], sg.vectorize(lambda r, k: sg.ifelse(k > 0, T.tanh(r @ left), r @ right))(x, c))
+    values, numbers = rng.normal(size=(64, 32)).astype("float32"), rng.normal(size=64).astype("float32")
+    work = [row.flops for row in f.profile(values, numbers) if "matmul" in row.what]
+    assert sorted(work) == sorted([2 * 32 * 32 * int((numbers > 0).sum()), 2 * 32 * 32 * int((numbers <= 0).sum())])
+
+
+def test_a_choice_keeps_its_gradient_finite():
+    """The side that an example does not take is not differentiated for it: no 0 * inf."""
+    x = T.tensor("x", (4,), "float64")
+    y = sg.vectorize(lambda v: sg.ifelse(v > 0, T.sqrt(v), v * 0))(x)
+    got = sg.function([x], sg.grad(y.sum(), x))(np.array([0.0, 4.0, -1.0, 1.0]))
+    np.testing.assert_array_equal(got, [0.0, 0.25, 0.0, 0.5])
+
+
+def test_overrides_and_ops_without_a_batching_rule_inside_choices():
+    x = T.tensor("x", (5, D), "float64")
+    one = lambda r: sg.ifelse(r.sum() > 0, T.relu(r) * 2, T.cumprod(r))
+    y = sg.vectorize(one)(x)
+    plain = sg.function([x], y)(X)
+    want = np.stack([np.maximum(r, 0) * 2 if r.sum() > 0 else np.cumprod(r) for r in X])
+    np.testing.assert_allclose(plain, want, rtol=1e-12)
+    heat = sg.function([x], sg.grad(y.sum(), x, overrides={T.relu: lambda g, y, x: g * 7}))(X)
+    np.testing.assert_array_equal(heat[X.sum(1) > 0], 14.0)
+
+
+def test_a_loop_inside_a_choice():
+    x = T.tensor("x", (5, D), "float64")
+    one = lambda r: sg.ifelse(r[0] > 0, sg.scan(lambda s: s * 0.5 + r, outputs_info=[r], n_steps=3)[-1], r)
+    got = sg.function([x], sg.vectorize(one)(x))(X)
+    halved = X
+    for _ in range(3):
+        halved = halved * 0.5 + X
+    np.testing.assert_allclose(got, np.where(X[:, :1] > 0, halved, X), rtol=1e-12)

@@ -16,10 +16,12 @@ from ..graph.node import Node, is_leaf, make, new_input
 from ..graph.scan import make_scan, opened
 from ..graph.types import Type
 from ..graph.walk import copy_notes, depends_on, order, resized
+from .branch import if_else
 from .control import Identity
 from .elementwise import where
+from .partition import Parts, parts_by
 from .reduce import Reduction
-from .row import ROWS
+from .row import ROWS, cast
 from .shape import broadcast_to, reshape, transpose
 
 Operand = tuple[Node, bool]             # a variable, and whether it has the new axis
@@ -32,18 +34,94 @@ def batched(outputs: Sequence[Node], sources: Mapping[Node, Node], size: Any) ->
     Outputs that depend on no source are repeated. Raises SymgradError for an op that cannot be batched.
     """
     inlined = inline_blocks(outputs)
-    table: dict[Node, Operand] = {x: (y, True) for x, y in sources.items()}
-    for node in order(inlined, stop=lambda n: n in sources):
-        if node in table:
+    nodes = order(inlined, stop=lambda n: n in sources)
+    rows = Rows(inlined, nodes, sources, size)
+    for node in nodes:
+        if node in rows.table:
             continue
-        operands = [table[x] for x in node.inputs]
-        if is_leaf(node) or not any(is_batched for _, is_batched in operands):
-            table[node] = node, False
+        if is_leaf(node) or not any(rows.table[x][1] for x in node.inputs):
+            rows.table[node] = node, False
             continue
-        result = batcher_of(node)(node, operands, size)
+        result = rows.chosen(node) if rows.chooses_by_row(node) else rows.made(node)
         copy_notes(result, node)
-        table[node] = result, True
-    return [full(*table[y], size) for y in inlined]
+        rows.table[node] = result, True
+    return [full(*rows.operand(y, ()), size) for y in inlined]
+
+
+Sides = tuple[tuple[Node, bool], ...]       # choices, outermost first, and the side of each that a node belongs to
+
+
+class Rows:
+    """Batched variables, each over the examples it is needed for: where examples choose sides, a side is computed on its own ones.
+
+    table: a node -> its batched variable. sides: a node -> the choices, made by each example for itself, that it stands behind.
+    """
+
+    def __init__(self, outputs: Sequence[Node], nodes: Sequence[Node], sources: Mapping[Node, Node], size: Any):
+        self.table: dict[Node, Operand] = {x: (y, True) for x, y in sources.items()}
+        self.whole = size
+        self.differing = depends_on(outputs, sources)
+        self.sides = self._sides(outputs, nodes, sources)
+        self.moved: dict[tuple[Node, Sides], Operand] = {}
+        self.divisions: dict[tuple[Node, Sides], Parts] = {}
+
+    def chooses_by_row(self, node: Node) -> bool:
+        return node.op is if_else and node.inputs[0] in self.differing
+
+    def _sides(self, outputs: Sequence[Node], nodes: Sequence[Node], sources: Mapping[Node, Node]) -> dict[Node, Sides]:
+        """What all users of a node have in common, from the outputs back. What has no rule of its own wants all examples."""
+        found: dict[Node, Sides] = dict.fromkeys((*outputs, *sources), ())
+        for node in reversed(nodes):
+            if batcher_of(node) in (one_by_one, loop, result_of_loop, ragged):
+                found[node] = ()
+            for k, x in enumerate(node.deps if node not in sources else ()):
+                side = ((node.inputs[0], k == 1),) if k in (1, 2) and self.chooses_by_row(node) else ()
+                asked = found[node] + side
+                found[x] = _common(found[x], asked) if x in found else asked
+        return found
+
+    def size(self, sides: Sides) -> Any:
+        """The number of examples on these sides."""
+        return self.division(sides[-1][0], sides[:-1]).sizes[sides[-1][1]] if sides else self.whole
+
+    def division(self, test: Node, sides: Sides) -> Parts:
+        """The examples on these sides, divided by what they say to a test."""
+        key = test, sides
+        if key not in self.divisions:
+            self.divisions[key] = parts_by(cast(full(*self.operand(test, sides), self.size(sides)), "int64"), 2)
+        return self.divisions[key]
+
+    def operand(self, x: Node, sides: Sides) -> Operand:
+        """x for the examples on these sides, which are some of those it was computed for."""
+        if not self.table[x][1] or len(self.sides[x]) == len(sides):
+            return self.table[x]
+        key = x, sides
+        if key not in self.moved:
+            (test, side), outer = sides[-1], sides[:-1]
+            self.moved[key] = self.division(test, outer).of(self.operand(x, outer)[0], int(side)), True
+        return self.moved[key]
+
+    def made(self, node: Node) -> Node:
+        """A node by its batching rule, over the examples that need it."""
+        sides = self.sides[node]
+        return batcher_of(node)(node, [self.operand(x, sides) for x in node.inputs], self.size(sides))
+
+    def chosen(self, node: Node) -> Node:
+        """A choice that every example makes for itself: both sides on their own examples, put together again."""
+        test, then, otherwise = node.inputs
+        outer = self.sides[node]
+        if all(self.sides[x] == outer for x in (then, otherwise)):       # both are there anyway
+            values = [full(*self.operand(x, outer), self.size(outer)) for x in node.inputs]
+            return where(reshape(values[0], (self.size(outer), *(1,) * node.ndim)), *values[1:])
+        inner = [(*outer, (test, side)) for side in (False, True)]
+        rows = [full(*self.operand(x, side), self.size(side)) for x, side in zip((otherwise, then), inner)]
+        return self.division(test, outer).together(rows)
+
+
+def _common(a: Sides, b: Sides) -> Sides:
+    """The choices that both begin with."""
+    n = next((k for k, (x, y) in enumerate(zip(a, b)) if x[0] is not y[0] or x[1] != y[1]), min(len(a), len(b)))
+    return a[:n]
 
 
 def full(x: Node, is_batched: bool, size: Any) -> Node:
@@ -115,12 +193,9 @@ def size_value(node: Node, operands: Sequence[Operand], size: Any) -> Node:
 
 
 def choice(node: Node, operands: Sequence[Operand], size: Any) -> Node:
-    """One condition for all chooses once; one per example chooses row by row, and both sides are computed."""
-    (test, per_example), then, otherwise = operands
-    sides = [full(*then, size), full(*otherwise, size)]
-    if not per_example:
-        return make(node.op, [test, *sides])
-    return where(reshape(test, (size, *(1,) * node.ndim)), *sides)
+    """One condition for all chooses once. (What each example chooses for itself is up to `Rows`.)"""
+    (test, _), then, otherwise = operands
+    return make(node.op, [test, full(*then, size), full(*otherwise, size)])
 
 
 def test_value(node: Node, operands: Sequence[Operand], size: Any) -> Node:
