@@ -12,6 +12,7 @@ import pytest
 from symgrad.backends.cpu.templates import Target, TemplateText, host_target
 from symgrad.backends.cpu.templates.conv import Conv, conv_forward, conv_grad_input
 from symgrad.backends.cpu.templates.conv_weight import conv_grad_weight
+from symgrad.backends.cpu.templates.conv_weight_outer import conv_grad_weight_outer
 from symgrad.backends.cpu.templates.gemm import Gemm, Operand, gemm
 from symgrad.backends.cpu.templates.pool import Pool, max_pool_backward, max_pool_forward
 from symgrad.backends.cpu.templates.winograd import (
@@ -406,6 +407,17 @@ def test_the_number_of_images_may_be_a_variable():
     ):
         result = run_both(make, problem, storing("p2", wanted.shape), inputs, wanted.shape, "float32", {"n0": 3})
         assert_near(result, wanted, WINOGRAD_TOLERANCE["float32"])
+
+
+@pytest.mark.parametrize("c", [
+    conv_problem(3, 16, 4, 16, 3, padding=1), conv_problem(2, 17, 5, 13, 3, padding=1), conv_problem(1, 1, 1, 1, 1),
+    conv_problem(5, 33, 7, 20, 3, 2, 1), conv_problem(2, 3, (7, 11), 5, (3, 2), (2, 3), ((1, 0), (2, 1)), (1, 2)),
+    conv_problem(2, 18, 25, 7, 3, padding=1), conv_problem(70, 16, 3, 6, 2), conv_problem(3, 16, 6, 6, 1, 2), conv_problem(3, 9, 8, 1, 1),
+    conv_problem(2, 11, 6, 16, 3, padding=1, dtype="float64"), conv_problem(1, 8, 2, 9, 5, padding=2, dtype="float64"),
+    conv_problem(2, 16, (1, 9), 16, (1, 3), padding=((0, 0), (1, 1))), conv_problem(1, 16, 9, 16, 3, 4, 0),
+])
+def test_weight_gradient_along_channels(c):
+    check_conv(c, None, None, conv_grad_weight_outer)
 
 
 # ---- pooling
