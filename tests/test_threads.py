@@ -197,3 +197,21 @@ assert abs(f(np.ones(300_000, 'float32'))[0] - np.tanh(1) * 2) < 1e-6
 def test_numbers_that_are_no_number_of_threads(count):
     with pytest.raises(sg.SymgradError, match="at least 1 and at most"):
         sg.config.num_threads = count
+
+
+REDUCTIONS = [((1_000_003,), None), ((100_000, 3), 0), ((50_001, 2), None), ((7, 30_000), None), ((2, 3, 100_001), (0, 2)),
+              ((40_960, 5, 7), 0), ((3000, 128), 0), ((64, 3000), 1)]
+
+
+@pytest.mark.parametrize(("shape", "axis"), REDUCTIONS, ids=str)
+def test_long_reductions(shape, axis):
+    """In parts of fixed size, beside elements stored on the way and what waits for the results."""
+    a = np.random.default_rng(0).standard_normal(shape)
+    x = T.tensor("x", shape, "float64")
+    y = T.exp(x) * x
+    f = sg.function([x], [y.sum(axis=axis), y.max(axis=axis), (x * x).mean(axis=axis) ** 0.5, T.any(x > 4.0, axis=axis), y])
+    assert shared_kernels(f, a)
+    e = np.exp(a) * a
+    wanted = [e.sum(axis=axis), e.max(axis=axis), np.sqrt((a * a).mean(axis=axis)), (a > 4).any(axis=axis), e]
+    for got, want in zip(assert_same(f, a), wanted):
+        np.testing.assert_allclose(got, want, rtol=1e-10, atol=1e-10)

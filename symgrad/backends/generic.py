@@ -33,6 +33,14 @@ from .text import Printer
 SharedLoop = tuple[Atom, Any, int]      # index, extent, turns in a part
 
 
+@dataclass(frozen=True)
+class Shared:
+    """Nests as stages, each with the loop that threads share, if any."""
+
+    stages: Sequence[tuple[Nest | Rows, SharedLoop | None]]
+    how: Sharing | None = None
+
+
 class NoTemplates:
     """A backend without templates and threads: everything goes through `at`."""
 
@@ -42,8 +50,8 @@ class NoTemplates:
     def print(self, group: Group, grouping: Grouping, printer: Printer) -> tuple[tuple[str, ...], list[Scratch], Sharing | None]:
         raise NotImplementedError
 
-    def share(self, nests: Sequence[Nest | Rows]) -> tuple[list[SharedLoop | None], Sharing] | None:
-        """The loop of each nest that threads share, if they do."""
+    def share(self, nests: Sequence[Nest | Rows]) -> Shared | None:
+        """The nests as threads share them, if they do."""
         return None
 
 
@@ -116,14 +124,14 @@ def skip_if_empty(printer: Printer, stored: Sequence[Node]) -> None:
 
 def print_nests(printer: Printer, nests: Sequence[Nest | Rows], templates: Any) -> Sharing | None:
     """The lines of nests that run one after the other: each is a stage if threads share them."""
-    shared = templates.share(nests)
-    for k, nest in enumerate(nests):
-        with printer.nested(f"if stage == {k}:", guarded=True) if shared and len(nests) > 1 else nullcontext():
-            if shared and shared[0][k]:
-                printer.share(*shared[0][k])
+    shared = templates.share(nests) or Shared([(nest, None) for nest in nests])
+    for k, (nest, loop) in enumerate(shared.stages):
+        with printer.nested(f"if stage == {k}:", guarded=True) if shared.how and len(shared.stages) > 1 else nullcontext():
+            if loop:
+                printer.share(*loop)
             print_nest(printer, nest)
         printer.ranges = {}
-    return shared[1] if shared else None
+    return shared.how
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from ...schedule.plan import Access, Scratch, Sharing
 from ...schedule.rows import Rows
 from ...schedule.views import Strided, contiguous, strided
 from .. import serial
-from ..generic import SharedLoop
+from ..generic import Shared
 from ..text import Printer, Scope
 from . import sharing
 from .templates import Stage, Target, TemplateText, host_target
@@ -50,8 +50,8 @@ class Templates:
         entry = ENTRIES[node.op.name]
         return [entry.layout(node, node.inputs[k]) for k in entry.reads or range(len(node.inputs))]
 
-    def share(self, nests: Sequence[Nest | Rows]) -> tuple[list[SharedLoop | None], Sharing] | None:
-        """The loop of each nest that threads share, if they do."""
+    def share(self, nests: Sequence[Nest | Rows]) -> Shared | None:
+        """The nests as threads share them, if they do."""
         return sharing.share(nests)
 
     def print(self, group: Group, grouping: Grouping, printer: Printer) -> tuple[tuple[str, ...], list[Scratch], Sharing | None]:

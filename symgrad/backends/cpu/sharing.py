@@ -14,15 +14,20 @@ from ...base.poly import Atom
 from ...loops import ir
 from ...loops.ir import E
 from ...schedule.lower import Accumulate, Finish, Nest, subexpressions
+from ...schedule.partial import reduce_in_parts
 from ...schedule.plan import Sharing
 from ...schedule.rows import Rows
-from ..generic import SharedLoop
+from ..generic import Shared, SharedLoop
+from ..text import CHUNK
 
 WORTH = 15_000_000          # picoseconds of work from which on sharing pays
 FLOP, BYTE = 25, 60         # picoseconds of one operation of a contraction, of a byte that passes
 ACCESS, SIMPLE, DIVISION, FUNCTION = 150, 40, 200, 600      # of one load or store, of one operation on an element
-MANY = 16                   # turns of a loop that is worth cutting
-VECTORS = 256               # elements: a cut between them leaves every element in the vector that it was in
+MANY = 16                   # parts of a loop that is worth cutting
+PART = 2_500_000            # picoseconds of work in a part of a long reduction ...
+FEWEST, MOST = 16, 64       # ... of which there are so many
+SMALL = 4096                # elements of a result that a part can have a copy of
+VECTORS = 64                # elements: a cut between them leaves every element in the vector that it was in
 
 FREE = {"lit", "given", "index"}
 SIMPLE_CALLS = {"add", "sub", "mul", "neg", "abs", "maximum", "minimum", "where", "square", *ir.PREDICATES}
@@ -34,32 +39,51 @@ def is_worth_sharing(work: Any) -> bool:
     return not isinstance(work, int) or work >= WORTH
 
 
-def share(nests: Sequence[Nest | Rows]) -> tuple[list[SharedLoop | None], Sharing] | None:
-    """The loop of each nest that threads share, and how: a stage for each nest. None if sharing does not pay."""
+def share(nests: Sequence[Nest | Rows]) -> Shared | None:
+    """The nests, a stage each, with the loops that threads share. None if sharing does not pay."""
     amount = sum(map(work, nests), 0)
-    loops = [shared_loop(nest) for nest in nests]
-    if not any(loops) or not is_worth_sharing(amount):
+    if not is_worth_sharing(amount):
         return None
-    stages = tuple(poly.ceildiv(loop[1], loop[2]) if loop else 1 for loop in loops)
-    return loops, Sharing(stages, work=amount)
+    pieces = [piece for nest in nests for piece in _independent(nest)]
+    stages = [(nest, shared_loop(nest)) for nest in pieces]
+    if not any(loop for _, loop in stages):
+        return None
+    return Shared(stages, Sharing(tuple(poly.ceildiv(loop[1], loop[2]) if loop else 1 for _, loop in stages), work=amount))
+
+
+def _independent(nest: Nest | Rows) -> Sequence[Nest | Rows]:
+    """The nest, its reductions in two steps if no long loop is free of them."""
+    loop = long_reduction(nest) if isinstance(nest, Nest) else None
+    if loop is None:
+        return [nest]
+    parts = min(max(work(nest) // PART, FEWEST), MOST)
+    step = -(-loop[1] // parts)
+    if loop[0] is nest.loops[-1][0]:
+        step = -(-step // CHUNK) * CHUNK
+    return reduce_in_parts(nest, loop[0], step) if step * 2 <= loop[1] else [nest]
+
+
+def long_reduction(nest: Nest) -> tuple[Atom, int] | None:
+    """The outermost long loop, if no other one with many parts is free of reductions."""
+    free = shared_loop(nest)
+    if free is not None and not (isinstance(free[1], int) and free[1] < MANY * free[2]):
+        return None
+    reductions = [e for e in nest.effects if isinstance(e, Accumulate)]
+    if any(e.operation == "first" or not isinstance(e.node._type.size, int) or e.node._type.size > SMALL for e in reductions):
+        return None
+    return next(((a, n) for a, n in nest.loops if isinstance(n, int) and n >= MANY and any(a in e.reduced for e in reductions)), None)
 
 
 def shared_loop(nest: Nest | Rows) -> SharedLoop | None:
-    """A loop over whose turns results do not depend on each other."""
+    """A loop whose turns do not depend on each other: the outermost that has many parts, else the one that has most."""
     if isinstance(nest, Rows):
         return *nest.loop, 1
-    loop = independent_loop(nest)
-    return None if loop is None else (*loop, VECTORS if loop[0] == nest.loops[-1][0] else 1)
-
-
-def independent_loop(nest: Nest) -> tuple[Atom, Any] | None:
-    """The outermost long loop that no reduction of the nest runs along; else the longest one."""
     reduced = frozenset().union(*(e.reduced for e in nest.effects if isinstance(e, Accumulate | Finish)))
-    kept = [(a, extent) for a, extent in nest.loops if a not in reduced]
-    for a, extent in kept:
-        if not isinstance(extent, int) or extent >= MANY:
-            return a, extent
-    return max(kept, key=lambda loop: loop[1], default=None)
+    kept = [(a, extent, VECTORS if a is nest.loops[-1][0] else 1) for a, extent in nest.loops if a not in reduced]
+    for a, extent, step in kept:
+        if not isinstance(extent, int) or extent >= MANY * step:
+            return a, extent, step
+    return max(kept, key=lambda loop: loop[1] / loop[2], default=None)
 
 
 def work(nest: Nest | Rows) -> Any:
