@@ -54,7 +54,7 @@ def aligned(dtype, elements):
     return array
 
 
-def run(template: TemplateText, inputs, shape, dtype, sizes=None):
+def run(template: TemplateText, inputs, shape, dtype, sizes=None, disorder=True):
     """The output of the kernel for pointers p0, p1, ... (inputs, then output) and sizes; fenced on both sides."""
     sizes = sizes or {}
     lines, slot = [*template.header, "def kernel(args):"], len(inputs) + 1
@@ -76,7 +76,7 @@ def run(template: TemplateText, inputs, shape, dtype, sizes=None):
         scratch = [aligned(*buffer) for buffer in template.scratch]
         addresses = [array.ctypes.data for array in arrays]
         addresses.append(output[CANARIES:].ctypes.data)
-        for part in parts_in_disorder(template, sizes):
+        for part in parts(template, sizes, disorder):
             private = [b if i in template.common else aligned(*template.scratch[i]) for i, b in enumerate(scratch)]
             table = np.array([*addresses, *sizes.values(), *(buffer.ctypes.data for buffer in private), *part], np.int64)
             call(table.ctypes.data)
@@ -86,23 +86,26 @@ def run(template: TemplateText, inputs, shape, dtype, sizes=None):
     return output[CANARIES:CANARIES + total].reshape(shape)
 
 
-def parts_in_disorder(template: TemplateText, sizes):
-    """(stage, first part, last part + 1) of calls that do everything, the last parts of a stage first, one or two at a time."""
+def parts(template: TemplateText, sizes, disorder):
+    """(stage, first part, last part + 1) of calls that do everything; disorder: the last parts of a stage first, one or two at a time."""
     if not template.stages:
         yield ()
     for stage, factors in enumerate(template.stages):
         stop = int(np.prod([-(-sizes.get(size, size) // step) for size, step in factors]))
         while stop:
-            start = max(stop - 1 - stop % 2, 0)
+            start = max(stop - 1 - stop % 2, 0) if disorder else 0
             yield stage, start, stop
             stop = start
 
 
 def run_both(make, problem, epilogue, inputs, shape, dtype, sizes=None):
-    """The output of the template that `make` makes, which is the same to the bit when it is run part by part."""
-    whole, pieces = (run(make(problem, epilogue, target=target), inputs, shape, dtype, sizes) for target in (host_target(), SHARED))
+    """The output of the template that `make` makes, for one thread and for several; how parts are cut changes no bit of it."""
+    alone, shared = (make(problem, epilogue, target=target) for target in (host_target(), SHARED))
+    whole, pieces = (run(shared, inputs, shape, dtype, sizes, disorder) for disorder in (False, True))
     np.testing.assert_array_equal(pieces, whole)
-    return whole
+    result = run(alone, inputs, shape, dtype, sizes)
+    np.testing.assert_allclose(pieces, result, rtol=0, atol=(1e-5 if dtype == "float32" else 1e-13) * np.abs(result).max(initial=0, where=np.isfinite(result)))
+    return result
 
 
 def run_plain(template: TemplateText, inputs, shape, dtype):
@@ -306,7 +309,8 @@ def check_conv(
         conv_problem(2, 3, (1, 70), 5, (1, 22), padding=((0, 0), (3, 3)), dilation=(1, 2)),
     conv_problem(1, 2, (1, 90), 3, (1, 30), (1, 3)), conv_problem(0, 3, 5, 4, 3),
         conv_problem(2, 3, (1, 30), 5, (1, 7), padding=((0, 0), (3, 3))),
-        conv_problem(9, 2, 6, 5, 3, 2, 1), conv_problem(1, 4, 40, 3, 3, 1, 1), conv_problem(1, 8, 5, 8, 3, 1, 1, groups=8),
+        conv_problem(9, 2, 6, 5, 3, 2, 1), conv_problem(19, 2, 5, 6, 3, groups=2), conv_problem(3, 2, 5, 40, 3),
+        conv_problem(1, 4, 40, 3, 3, 1, 1), conv_problem(1, 8, 5, 8, 3, 1, 1, groups=8),
     ],
     ids=str,
 )

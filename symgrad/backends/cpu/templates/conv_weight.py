@@ -21,6 +21,7 @@ from .planes import Axis, Planes, Range
 __all__ = ["conv_grad_weight"]
 
 POSITIONS = 1024        # of one block: a tile's rows of the cotangent stay in L1
+SHARES = 16             # of the images, at most, that are summed up by themselves
 
 
 def conv_grad_weight(problem: Conv, epilogue: Epilogue, *, target: Target | None = None) -> TemplateText:
@@ -49,45 +50,59 @@ def conv_grad_weight(problem: Conv, epilogue: Epilogue, *, target: Target | None
     chain = max(1, POSITIONS // max(positions, 1))
     chain = min(chain, max(c.n, 1)) if isinstance(c.n, int) else chain
     image_size, cotangent_size = depth * image.phases * image.size, filters * cotangent.size
-    sums = out.buffer(c.dtype, filters * depth * area + lanes)
+    size, tile_rows = filters * depth * area + lanes, _tile_rows(c, target)
+    shares = _shares(c, -(-filters // tile_rows)) if out.shared else 1
+    sums = out.buffer(c.dtype, shares * size, common=shares > 1)
     x, g = (
         out.buffer(c.dtype, chain * image_size + lanes),
         out.buffer(c.dtype, chain * cotangent_size + lanes),
     )
 
-    tile_rows = _tile_rows(c, target)
+    def emit_sums(images: Range, rows: Range, own: str = "0") -> None:
+        """The sums over some images for some filters, to `own` and what follows."""
+        first, past = rows
+        out.zero(c.dtype, sums, sum_text(own, (first, depth * area)),
+                 sum_text((f"({past} - {first})", depth * area), lanes) if rows != (0, filters) else size)
+        if not (c.n and positions):
+            return
+        with out.block(f"for first_image in range({images[0]}, {images[1]}, {chain}):"):
+            out.add(f"count = min({chain}, {images[1]} - first_image)")
+            with out.loop("m", "count"):
+                whose = f"(first_image + m) * {c.groups} + group" if c.groups > 1 else "first_image + m"
+                out.add(f"member = {whose}")
+                image.emit_copy(out, c.dtype, x, c.x, (0, depth), sum_text(("member", depth * c.h * c.w)), sum_text(("m", image_size)))
+                cotangent.emit_copy(out, c.dtype, g, c.g, rows, sum_text(("member", filters * c.p * c.q)), sum_text(("m", cotangent_size)))
+            with out.loop("start", positions, POSITIONS):
+                out.add(f"stop = min(start + {POSITIONS}, {positions})")
+                _emit_tiles(out, c, image, cotangent, (x, g, sums), (image_size, cotangent_size), target, rows, own)
+
+    def emit_results(rows: Range) -> None:
+        """The sums of those filters, of all shares of the images, to the epilogue."""
+        with out.loop("row", rows[1], start=rows[0]):
+            out.add(f"k = {sum_text(('group', filters), 'row')}")
+            with out.loop("c", depth), out.loop("r", c.r), out.loop("s", c.s):
+                out.add(f"at = {sum_text(('row', depth * area), ('c', area), ('r', c.s), 's')}", f"value = {sums}[at]")
+                if shares > 1:
+                    with out.loop("share", shares, start=1):
+                        out.add(f"value = value + {sums}[share * {size} + at]")
+                out.add(*epilogue(("k", "c", "r", "s"), "value"))
+
+    if shares > 1:
+        step = -(-int(c.n) // shares)
+        with out.rounds("group", c.groups, stages=2):
+            with out.stage(), out.parts("share", shares):
+                out.add(f"own = share * {size}", f"images_start = share * {step}", f"images_stop = min(images_start + {step}, {c.n})")
+                emit_sums(("images_start", "images_stop"), (0, filters), "own")
+            with out.stage():
+                emit_results(out.span("row", filters))
+        return out.text()
     by_groups = c.groups >= FEW_PARTS
     groups = out.span("group", c.groups) if by_groups else (0, c.groups)
     rows: Range = (0, filters) if by_groups else out.span("row", filters, tile_rows)
     out.pieces = 4 if by_groups else 1      # every call copies the images
     with out.loop("group", groups[1], start=groups[0]):
-        start, count = (str(rows[0]), f"({rows[1]} - {rows[0]})") if out.shared and not by_groups else ("0", filters)
-        out.zero(c.dtype, sums, sum_text((start, depth * area)), sum_text((count, depth * area), lanes))
-        if c.n and positions:
-            with out.block(f"for first_image in range(0, {c.n}, {chain}):"):
-                out.add(f"count = min({chain}, {c.n} - first_image)")
-                with out.loop("m", "count"):
-                    whose = f"(first_image + m) * {c.groups} + group" if c.groups > 1 else "first_image + m"
-                    out.add(f"member = {whose}")
-                    image.emit_copy(out, c.dtype, x, c.x, (0, depth), sum_text(("member", depth * c.h * c.w)),
-                                    sum_text(("m", image_size)))
-                    cotangent.emit_copy(
-                        out,
-                        c.dtype,
-                        g,
-                        c.g,
-                        rows,
-                        sum_text(("member", filters * c.p * c.q)),
-                        sum_text(("m", cotangent_size)),
-                    )
-                with out.loop("start", positions, POSITIONS):
-                    out.add(f"stop = min(start + {POSITIONS}, {positions})")
-                    _emit_tiles(out, c, image, cotangent, (x, g, sums), (image_size, cotangent_size), target, rows)
-        with out.loop("row", rows[1], start=rows[0]):
-            out.add(f"k = {sum_text(('group', filters), 'row')}")
-            with out.loop("c", depth), out.loop("r", c.r), out.loop("s", c.s):
-                at = sum_text(("row", depth * area), ("c", area), ("r", c.s), "s")
-                out.add(f"value = {sums}[{at}]", *epilogue(("k", "c", "r", "s"), "value"))
+        emit_sums((0, c.n), rows)
+        emit_results(rows)
     return out.text()
 
 
@@ -97,8 +112,15 @@ def _mostly_borders(c: Conv, target: Target) -> bool:
     return many and (c.stride != (1, 1) or (c.q <= 16 and (c.r, c.s) != (1, 1)))
 
 
+def _shares(c: Conv, tiles: int) -> int:
+    """How many shares of the images have sums of their own: 1 where there are filters enough to share out instead."""
+    if c.groups >= FEW_PARTS or tiles >= FEW_PARTS or not isinstance(c.n, int) or c.n < FEW_PARTS:
+        return 1
+    return -(-c.n // -(-c.n // SHARES))
+
+
 def _emit_tiles(out: Writer, c: Conv, image: Planes, cotangent: Planes, buffers: tuple[str, str, str],
-                sizes: tuple[int, int], target: Target, filter_rows: Range) -> None:
+                sizes: tuple[int, int], target: Target, filter_rows: Range, own: str) -> None:
     """The dot products of some filters, the positions start ... stop and the chained images."""
     (x, g, sums), lanes = buffers, target.lanes(c.dtype)
     depth, filters, area = c.c // c.groups, c.k // c.groups, c.r * c.s
@@ -110,7 +132,7 @@ def _emit_tiles(out: Writer, c: Conv, image: Planes, cotangent: Planes, buffers:
         mk = out.micro(f"dot_micro({c.dtype!r}, {lanes}, {tile_rows}, {offsets}, a_row={cotangent.size}, "
                        f"y_row={depth * area})")
         x_at = sum_text(("c", channel), "reach", across, "start")
-        y_at = sum_text(("row", depth * area), ("c", area), ("r", c.s), s)
+        y_at = sum_text(own if own != "0" else 0, ("row", depth * area), ("c", area), ("r", c.s), s)
         out.add(f"{mk}(advance({g}, {sum_text(('row', cotangent.size), 'start')}), advance({x}, {x_at}), "
                 f"advance({sums}, {y_at}), 0, stop - start, count, {sizes[1]}, {sizes[0]})")
 
