@@ -546,6 +546,44 @@ def test_equal_loops_are_one():
     assert one is two
 
 
+# ------------------------------------------------------------------------- gates in loops, row by row
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_batch_of_loops_with_a_gate_in_every_step(backend):
+    """Every example has its own gate at every step; each side runs on the rows that take it."""
+    w = sg.shared(normal(3, 3), "w")
+
+    def model(x):
+        side = lambda xt, h: sg.ifelse(T.sum(xt + h) > 0, T.tanh(xt @ w + h), h * 0.5 - xt)
+        return sg.scan(side, sequences=x, outputs_info=T.zeros((3,)))
+
+    many, one = T.tensor("many", (4, 5, 3)), T.tensor("one", (5, 3))
+    batch, single = sg.vectorize(model)(many), model(one)
+    f = compiled([many], [batch, *sg.grad(T.sum(T.sin(batch)), [many, w])], backend)
+    g = compiled([one], [single, *sg.grad(T.sum(T.sin(single)), [one, w])])
+    data = normal(4, 5, 3)
+    value, slope, weight = f(data)
+    parts = [g(x) for x in data]
+    np.testing.assert_allclose(value, [p[0] for p in parts], rtol=1e-10)
+    np.testing.assert_allclose(slope, [p[1] for p in parts], rtol=1e-10, atol=1e-14)
+    np.testing.assert_allclose(weight, sum(p[2] for p in parts), rtol=1e-10)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_rows_are_routed_to_experts_at_every_step(backend):
+    experts = [sg.shared(normal(3, 3), f"expert{k}") for k in range(3)]
+    x = T.tensor("x", (6, 4, 3))
+    branches = [lambda z, e=e: T.tanh(z @ e) for e in experts]
+    routed = sg.scan(lambda xt, h: sg.route(T.argmax(xt, axis=1), branches, xt + h), sequences=x, outputs_info=T.zeros((4, 3)))[-1]
+    chosen = T.zeros((4, 3))
+    for t in range(6):
+        gate, sides = T.argmax(x[t], axis=1)[:, None], [b(x[t] + chosen) for b in branches]
+        chosen = T.where(gate == 0, sides[0], T.where(gate == 1, sides[1], sides[2]))
+    data = normal(6, 4, 3)
+    ours, theirs = ([y, *sg.grad(T.sum(y ** 2), [x, *experts])] for y in (routed, chosen))
+    for got, want in zip(compiled([x], ours, backend)(data), compiled([x], theirs)(data)):
+        np.testing.assert_allclose(got, want, rtol=1e-10, atol=1e-14)
+
+
 # ------------------------------------------------------------------------------------ other services
 def test_a_function_with_a_loop_pickles():
     x, w, h0, h = rnn()

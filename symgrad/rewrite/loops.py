@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from ..base import poly
 from ..graph.node import ITEM, Node, is_leaf, make, new_input
 from ..graph.scan import Body, count, is_scan, last, make_scan, opened, parts, rebodied, stacked, trajectory
 from ..graph.walk import consumers, copy_notes, depends_on, order, resized, substitute
@@ -19,6 +20,7 @@ from ..ops.batching import batched, merge
 from ..ops.branch import guards
 from ..ops.control import Identity
 from ..ops.cost import MOVEMENT, is_elementwise
+from ..ops.counted import count as count_row
 from ..ops.counted import counted
 from ..ops.elementwise import add
 from ..ops.reduce import Reduction
@@ -174,7 +176,7 @@ def _pruned(node: Node, wanted: set[int]) -> list[Node | None]:
 def hoisted(node: Node, _: set[int]) -> list[Node]:
     """The results of the loop with what does not depend on its states computed before it, where that is work."""
     body, p, n = opened(node), parts(node), node.attrs["n"]
-    always = _unconditional(body)
+    always = _movable(body)
     reads = [r for s in body.states for r in s.reads]
     changing = depends_on(body.outputs, [body.step, *body.elements, *reads])
     waiting = depends_on(body.outputs, [body.step, *reads])
@@ -200,10 +202,19 @@ def hoisted(node: Node, _: set[int]) -> list[Node]:
     return _items(new)
 
 
-def _unconditional(body: Body) -> set[Node]:
-    """The nodes that every step computes."""
-    conditional = guards(body.outputs)
-    return {x for x in order(body.outputs) if x not in conditional}
+def _movable(body: Body) -> set[Node]:
+    """The nodes that may be computed for all steps at once: every step computes them, and nothing behind them has a size of its own per step."""
+    conditional, nodes = guards(body.outputs), order(body.outputs)
+    counting = {x for x in nodes if x.op is count_row}
+    ragged: set[Node] = set()
+    for x in nodes:
+        if x in counting or any(y in ragged for y in x.deps) or any(a.kind == "counted" and a.args[0] in counting for d in _dims(x) for a in poly.atoms(d)):
+            ragged.add(x)
+    return {x for x in nodes if x not in conditional and x not in ragged}
+
+
+def _dims(x: Node) -> tuple:
+    return getattr(x._type, "dims", ())
 
 
 def _entering(body: Body, changing: set[Node]) -> list[Node]:
@@ -235,7 +246,7 @@ class _Sinker:
     def __init__(self, node: Node, wanted: set[int]):
         self.node, self.body, self.parts, self.n = node, opened(node), parts(node), node.attrs["n"]
         body = self.body
-        self.always = _unconditional(body)
+        self.always = _movable(body)
         totals = {j: self._terms(j) for j in range(len(body.states)) if 2 * j not in wanted}
         self.totals = {j: terms for j, terms in totals.items() if terms is not None}
         kept = [s.next for j, s in enumerate(body.states) if j not in self.totals]
