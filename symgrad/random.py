@@ -76,8 +76,8 @@ class RandomStream:
     def normal(self, size: Size = (), loc: Any = 0.0, scale: Any = 1.0, *, dtype: Any = None) -> Node:
         """Normal with mean loc and standard deviation scale (Box and Muller 1958)."""
         shape = _shape(size, loc, scale)
-        radius = T.sqrt(-2.0 * T.log(1.0 - self._unit(shape, dtype)))
-        return _placed(radius * T.cos((2 * math.pi) * self._unit(shape, dtype)), loc, scale, dtype)
+        u, v = self._units(shape, dtype, 2)
+        return _placed(T.sqrt(-2.0 * T.log(1.0 - u)) * T.cos((2 * math.pi) * v), loc, scale, dtype)
 
     def truncated_normal(self, size: Size = (), low: float = -2.0, high: float = 2.0, loc: Any = 0.0, scale: Any = 1.0, *, dtype: Any = None) -> Node:
         """loc + scale * z with z standard normal given low <= z <= high, by inversion of the distribution function."""
@@ -226,18 +226,25 @@ class RandomStream:
 
     def _unit(self, shape: Any, dtype: Any) -> Node:
         """Uniform in [0, 1)."""
+        return self._units(shape, dtype, 1)[0]
+
+    def _units(self, shape: Any, dtype: Any, count: int) -> list[Node]:
+        """One or two independent variables, uniform in [0, 1), from one number of the stream."""
         name = _dtype(dtype)
         if name == "float32":
-            word, = self.bits(shape)
-            return T.cast(T.right_shift(word, T.constant(8, "uint32")), name) * T.constant(2.0**-24, name)
-        high, low = self.bits(shape, words=2)
-        a, b = (T.cast(T.right_shift(w, T.constant(s, "uint32")), name) for w, s in ((high, 5), (low, 6)))
-        return (a * 2.0**26 + b) * 2.0**-53
+            return [_top_bits(w, 24, name) * T.constant(2.0**-24, name) for w in self.bits(shape, count)]
+        words = self.bits(shape, 2 * count)
+        return [(_top_bits(high, 27, name) * 2.0**26 + _top_bits(low, 26, name)) * 2.0**-53 for high, low in zip(words[::2], words[1::2])]
 
     def _open_unit(self, shape: Any, dtype: Any) -> Node:
         """Uniform in (0, 1): the middles of the intervals of `_unit`."""
         name = _dtype(dtype)
         return self._unit(shape, name) * (1 - 2.0**-24) + 2.0**-25
+
+
+def _top_bits(word: Node, bits: int, dtype: str) -> Node:
+    """The highest bits of uint32 words, as numbers."""
+    return T.cast(T.right_shift(word, T.constant(32 - bits, "uint32")), dtype)
 
 
 def straight_through(hard: Node, soft: Node) -> Node:

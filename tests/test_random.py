@@ -271,6 +271,26 @@ def test_draws_by_rejection_differ_from_step_to_step_of_a_loop():
     np.testing.assert_allclose(slope, values.sum(1) / [50, 50, 200], rtol=1e-4)
 
 
+def test_a_mask_drawn_in_a_loop_is_the_same_on_the_way_back_and_kept_as_a_byte():
+    stream, x = sg.random.RandomStream(6), T.tensor("x", (4, 100))
+
+    def step(row, h):
+        mask = stream.bernoulli(0.5, (100,))
+        return [T.where(mask, h * 2, 0.0) + T.sin(row), mask]
+
+    h, masks = sg.scan(step, sequences=x, outputs_info=[T.zeros((100,)), None])
+    slope = sg.grad(h[-1].sum(), x)
+    data = np.random.default_rng(1).normal(size=(4, 100)).astype("float32")
+    drawn, got = sg.function([x], [masks, slope])(data)
+    later = np.stack([np.prod(2.0 * drawn[k + 1:], axis=0) for k in range(4)])
+    np.testing.assert_allclose(got, later * np.cos(data), rtol=1e-4, atol=1e-6)
+    assert 0.3 < drawn.mean() < 0.7 and len({tuple(row) for row in drawn}) == 4
+    f = sg.function([x], slope)
+    f(data)
+    kept = [n.dtype for k in f.executable.programs[()].plan.kernels for n in k.stored if n.dims == (4, 100)]
+    assert "bool" in kept and "uint32" not in kept
+
+
 def test_parameters_broadcast_and_sizes_may_be_unknown():
     stream = sg.random.RandomStream(6)
     a, scale = T.tensor("a", ("n", 1)), T.tensor("scale", ("m",))

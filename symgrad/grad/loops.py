@@ -47,6 +47,19 @@ class Slot:
     age: int
 
 
+def narrowest(x: Node, users: dict[Node, list[Node]], read: set[Node]) -> Node:
+    """x, or a value of fewer bytes that is all x is used for: the comparison, not the random bits behind it.
+
+    users: what is computed again from each value. read: the values that must be there themselves.
+    """
+    best = x
+    while x not in read and len(users.get(x, ())) == 1 and users[x][0].dims == best.dims:
+        x = users[x][0]
+        if dtypes.itemsize(x.dtype) < dtypes.itemsize(best.dtype):
+            best = x
+    return best
+
+
 class _StepBack:
     """One step of the gradient, and the loop around it."""
 
@@ -96,7 +109,7 @@ class _StepBack:
         moving = depends_on(exprs, [self.body.step, *self.body.elements, *(r for s in self.body.states for r in s.reads)])
         todo = [x for y in order(exprs, stop=lambda n: n not in back) if y in back for x in y.inputs if x not in back]
         todo += [y for y in exprs if y not in back]
-        inputs, seen, kept = set(self.body.inputs), set(), dict[Node, None]()
+        inputs, seen, kept, read = set(self.body.inputs), set(), dict[Node, None](), set(todo)
         while todo:
             x = todo.pop()
             if x in seen or x in inputs or x not in moving:
@@ -106,7 +119,12 @@ class _StepBack:
                 todo.extend(x.deps)
             else:
                 kept[x] = None
-        return kept
+        carried = set(inline_blocks([s.next for s in self.body.states]))
+        users: dict[Node, list[Node]] = {}
+        for y in seen - set(kept):
+            for x in set(y.deps):
+                users.setdefault(x, []).append(y)
+        return dict.fromkeys(x if x in carried else narrowest(x, users, read) for x in kept)
 
     # ---- the loop back
     def cotangents(self) -> list[Any]:
