@@ -9,6 +9,8 @@ from itertools import product
 import numpy as np
 import pytest
 
+import symgrad as sg
+import symgrad.tensor as T
 from symgrad.backends.cpu.templates import Target, TemplateText, host_target
 from symgrad.backends.cpu.templates.conv import Conv, conv_forward, conv_grad_input
 from symgrad.backends.cpu.templates.conv_weight import conv_grad_weight
@@ -522,3 +524,27 @@ def test_plain_python_runs_every_template(target):
 def test_other_vector_widths(target):
     for template, inputs, expected, tolerance in small_problems(target):
         assert_near(run(template, inputs, expected.shape, "float32"), expected, tolerance)
+
+
+@pytest.mark.parametrize("m, k, n", [(2, 3, 16), (5, 7, 17), (32, 128, 40), (33, 300, 130), (7, 65, 81), (3, 500, 96)])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("transposed", [False, True])
+def test_products_with_panels_laid_out_before_a_loop(m, k, n, dtype, transposed):
+    """Every step multiplies with one matrix: it is laid out in panels once; the result is that of NumPy's product."""
+    rng = np.random.default_rng(m * k + n)
+    x, w = rng.normal(size=(3, m, k)).astype(dtype), rng.normal(size=(n, k) if transposed else (k, n)).astype(dtype)
+    xs, ws, start = (T.tensor(shape=a.shape, dtype=dtype) for a in (x, w, x[0]))
+    back = np.ones((n, k), dtype) / n
+
+    def step(xt, h):
+        y = (h + xt) @ (ws.T if transposed else ws)
+        return y @ back, y
+
+    f = sg.function([xs, ws, start], sg.scan(step, sequences=xs, outputs_info=[start, None])[1])
+    assert "matmul_panels" in f.explain()
+    h, want = x[0].astype("f8"), []
+    for row in x:
+        y = (h + row) @ (w.T if transposed else w).astype("f8")
+        h = y @ back.astype("f8")
+        want.append(y)
+    np.testing.assert_allclose(f(x, w, x[0]), want, rtol=2e-4 if dtype == "float32" else 1e-11, atol=1e-3 if dtype == "float32" else 1e-10)

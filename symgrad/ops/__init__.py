@@ -1,6 +1,6 @@
 """One row per op, by family. Importing this package registers every row and gives nodes their operators."""
 
-from . import arrange, conv, create, elementwise, images, index, linear, neural, partition, pool, reduce, shape, sort, special, sugar
+from . import arrange, conv, create, elementwise, images, index, linear, neural, panels, partition, pool, reduce, shape, sort, special, sugar
 
 sugar.install()
 

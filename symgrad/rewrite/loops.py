@@ -35,14 +35,14 @@ def smaller_loops(outputs: Sequence[Node], simplify: Pass) -> list[Node]:
     """The outputs with every loop made as small as it can be; bodies are simplified on the way, inner loops first."""
     if not any(map(is_scan, order(outputs))):
         return list(outputs)
-    outputs = _each_loop(simplify(outputs), lambda node, _: _simplified(node, simplify))
+    outputs = each_loop(simplify(outputs), lambda node, _: _simplified(node, simplify))
     outputs = needed(last_rows(together(outputs)))
-    outputs = _each_loop(outputs, hoisted)
-    outputs = needed(_each_loop(outputs, sunk))
-    return _each_loop(outputs, lambda node, _: _simplified(node, simplify))
+    outputs = each_loop(outputs, hoisted)
+    outputs = needed(each_loop(outputs, sunk))
+    return each_loop(outputs, lambda node, _: _simplified(node, simplify))
 
 
-def _each_loop(outputs: Sequence[Node], change: Callable[[Node, set[int]], Sequence[Node | None]]) -> list[Node]:
+def each_loop(outputs: Sequence[Node], change: Callable[[Node, set[int]], Sequence[Node | None]]) -> list[Node]:
     """The outputs with the results of every loop replaced: change(node, the numbers of the results that are read)."""
     wanted: dict[Node, set[int]] = {}
     for node in order(outputs):
@@ -67,13 +67,14 @@ def _each_loop(outputs: Sequence[Node], change: Callable[[Node, set[int]], Seque
     return [new[y] for y in outputs]
 
 
-def _items(node: Node) -> list[Node]:
+def results_of(node: Node) -> list[Node]:
+    """All results of a loop."""
     return [make(ITEM, [node], k=k) for k in range(len(node._type.items))]
 
 
 def _simplified(node: Node, simplify: Pass) -> list[Node]:
     body = node.op.body
-    return _items(rebodied(node, body.on(body.inputs, smaller_loops(simplify(body.outputs), simplify))))
+    return results_of(rebodied(node, body.on(body.inputs, smaller_loops(simplify(body.outputs), simplify))))
 
 
 # ---------------------------------------------------------------------------------------- together
@@ -104,7 +105,7 @@ def _joined(nodes: Sequence[Node]) -> dict[Node, Node]:
         mapping |= {make(ITEM, [node], k=k): make(ITEM, [whole], k=k) for k in range(states)}
         mapping |= {stacked(node, m): stacked(whole, place[y]) for m, y in enumerate(node.op.body.outs)}
         if body.until is not None:
-            mapping[_items(node)[-1]] = _items(whole)[-1]
+            mapping[results_of(node)[-1]] = results_of(whole)[-1]
     return {old: new for old, new in mapping.items() if old is not new}
 
 
@@ -135,7 +136,7 @@ def _from(node: Node, n: Any) -> tuple | None:
 
 def needed(outputs: Sequence[Node]) -> list[Node]:
     """Loops without results that nobody reads, without states and inputs that nothing needs."""
-    return _each_loop(outputs, _pruned)
+    return each_loop(outputs, _pruned)
 
 
 def _pruned(node: Node, wanted: set[int]) -> list[Node | None]:
@@ -153,7 +154,7 @@ def _pruned(node: Node, wanted: set[int]) -> list[Node | None]:
     constants = [k for k, x in enumerate(body.constants) if x in used]
     twice = any({2 * j, 2 * j + 1} <= wanted for j in kept)
     if not twice and len(kept) == n_states and len(outs) == len(body.outs) and len(elements) == len(body.elements) and len(constants) == len(body.constants):
-        return list(_items(node))
+        return list(results_of(node))
     open_ = opened(node)
     less = Body(open_.step, tuple(open_.elements[k] for k in elements), tuple(open_.states[j] for j in kept),
                 tuple(open_.constants[k] for k in constants), tuple(open_.outs[m] for m in outs), open_.until, open_.truncate)
@@ -168,7 +169,7 @@ def _pruned(node: Node, wanted: set[int]) -> list[Node | None]:
     for place, m in enumerate(outs):
         found[2 * n_states + m] = stacked(new, place)
     if body.until is not None:
-        found[-1] = _items(new)[-1]
+        found[-1] = results_of(new)[-1]
     return found
 
 
@@ -189,7 +190,7 @@ def hoisted(node: Node, _: set[int]) -> list[Node]:
             early.add(x)
     rows = _leaving(body, early)
     if not fixed and not rows:
-        return _items(node)
+        return results_of(node)
     outside = dict(zip(body.constants, p.constants))
     inner = {x: new_input(x._type) for x in [*fixed, *rows]}
     before = substitute(fixed, outside)
@@ -199,7 +200,7 @@ def hoisted(node: Node, _: set[int]) -> list[Node]:
                    body.outs, body.until, body.truncate)
     new = make_scan(smaller.on(smaller.inputs, substitute(body.outputs, inner)), [*p.sequences, *over], p.initials, [*p.constants, *before], n)
     copy_notes(new, node)
-    return _items(new)
+    return results_of(new)
 
 
 def _movable(body: Body) -> set[Node]:
@@ -238,7 +239,7 @@ def _is_work(x: Node) -> bool:
 def sunk(node: Node, wanted: set[int]) -> Sequence[Node | None]:
     """The results of the loop with products that no step waits for taken out, over all steps at once."""
     if node.op.body.until is not None:
-        return _items(node)
+        return results_of(node)
     return _Sinker(node, wanted).results()
 
 
@@ -281,7 +282,7 @@ class _Sinker:
 
     def results(self) -> Sequence[Node | None]:
         if not self.totals and not self.outs:
-            return _items(self.node)
+            return results_of(self.node)
         body, n_states = self.body, len(self.body.states)
         sums = [t for terms in self.totals.values() for t in terms]
         roots = [*(body.outs[m] for m in self.outs), *sums]
@@ -380,4 +381,4 @@ def _columns_turned(x: Node) -> Node:
     return reshape(front, (front.dims[0] * front.dims[1], front.dims[2]))
 
 
-__all__ = ["smaller_loops"]
+__all__ = ["each_loop", "results_of", "smaller_loops"]

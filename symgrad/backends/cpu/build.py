@@ -29,6 +29,7 @@ from ..profile import Profile, Row, median_seconds
 from ..reference import Reference, sizes_from
 from . import driver, toolchain
 from .contractions import Templates
+from .panels import in_panels
 from .placing import Frame
 
 SPECIALISED = 4         # sizes a function is compiled for by themselves; more are served by kernels for any size
@@ -148,7 +149,7 @@ class Program:
 
     def __init__(self, inputs: list[Node], outputs: list[Node], updates: Mapping[int, Shared] = MappingProxyType({})):
         self.inputs = inputs
-        outputs = unfolded(outputs)
+        outputs = unfolded(in_panels(outputs))
         self.counts = counts_of(d for y in outputs for d in y.dims)         # results too: they say how much of a result counts
         computed, self.places = distinct_outputs([*outputs, *self.counts], lambda y: make(ROWS["positive"], [y]))
         start = time.perf_counter()

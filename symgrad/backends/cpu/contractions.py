@@ -174,6 +174,21 @@ def generate_matmul(node: Node, operands: list[Strided], printer: Printer, hole:
     return gemm(problem, hole, target=target)
 
 
+def matrix_or_panels(node: Node, x: Node) -> Strided:
+    return dense(node, x) if x is node.inputs[1] else matrix(node, x)
+
+
+def generate_panels(node: Node, operands: list[Strided], printer: Printer, hole: Epilogue, target: Target) -> TemplateText:
+    a, b = operands
+    name = Names(printer)
+    count, k, width = b.dims
+    x = Operand(printer.pointer(a.base), (0, name(a.strides[0]), name(a.strides[1])), name(a.offset))
+    w = Operand(printer.pointer(b.base), (0, width, 1), name(b.offset))
+    hole.extents = (1, *node.dims)
+    hole.unfold = lambda idx: idx[1:]
+    return gemm(Gemm(node.dtype, 1, *node.dims, k, x, w, width), hole, target=target)
+
+
 def split_batch(flat: Any, dims: Sequence[Any]) -> list[Any]:
     """The batch indices from the flat one."""
     out: list[Any] = []
@@ -322,6 +337,7 @@ _POOL = Entry(accepts_pool, dense, generate_pool)
 _FORWARD = Entry(accepts_conv, dense, generate_forward, conv_flops)
 ENTRIES: dict[str, Entry] = {
     "matmul": Entry(accepts_matmul, matrix, generate_matmul, matmul_flops),
+    "matmul_panels": Entry(lambda node: node._type.is_static, matrix_or_panels, generate_panels, matmul_flops),
     "conv1d": _FORWARD,
     "conv2d": _FORWARD,
     "convolution_input_grad": Entry(accepts_conv, dense, generate_input_grad, conv_flops),

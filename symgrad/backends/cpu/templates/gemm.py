@@ -51,7 +51,10 @@ class Operand:
 
 @dataclass(frozen=True)
 class Gemm:
-    """C (batch, m, n) = A (batch, m, k) times B (batch, k, n); sizes are ints or names of int64 variables."""
+    """C (batch, m, n) = A (batch, m, k) times B (batch, k, n); sizes are ints or names of int64 variables.
+
+    panel: B lies in panels of so many columns, each of k rows, one after the other; 0 if it lies by its strides.
+    """
 
     dtype: str
     batch: Size
@@ -60,6 +63,7 @@ class Gemm:
     k: Size
     a: Operand
     b: Operand
+    panel: int = 0
 
     def transposed(self) -> Gemm:
         return replace(self, m=self.n, n=self.m, a=self.b.transposed(), b=self.a.transposed())
@@ -121,7 +125,7 @@ def gemm(
     if problem.k == 0:
         _emit_zeros(out, problem, result)
         return out.text()
-    if not width and _better_transposed(problem):
+    if not width and not problem.panel and _better_transposed(problem):
         problem, result = problem.transposed(), replace(result, swapped=True, one_row=problem.n == 1)
     if _is_inner(problem):
         _emit_inner(out, problem, result, target)
@@ -130,6 +134,14 @@ def gemm(
     else:
         _emit_any_size(out, problem, result, target)
     return out.text()
+
+
+def panel_width(dtype: str, m: int, k: int, n: int, target: Target) -> int | None:
+    """The columns of the panels in which B is best laid out when it serves many products; None where it makes no difference."""
+    lanes = target.lanes(dtype)
+    if m == 1 or k < 2 or n < 2 * lanes:
+        return None
+    return choose_tile(m, n, lanes, target.registers)[1] * lanes
 
 
 def _better_transposed(p: Gemm) -> bool:
@@ -215,13 +227,14 @@ def _emit_outer(out: Writer, p: Gemm, result: _Output, target: Target) -> None:
     m = p.m if isinstance(p.m, int) else 96             # a guess
     rows, vectors = choose_tile(m, n, lanes, target.registers)
     tile_columns = vectors * lanes
-    skinny = m <= 8 and k * n * item > target.l2_bytes
+    assert p.panel in (0, tile_columns), "panels are as wide as the tile"
+    skinny = not p.panel and m <= 8 and k * n * item > target.l2_bytes
     k_block = 8 if skinny else k if k <= 384 else 256
     n_block = min(round_up(n, tile_columns), round_up(16384 // m if skinny else 256, tile_columns))
     # blocks of about 128 rows and of one size: a last one of few rows would walk through all of B for them
     blocks = 1 if isinstance(p.m, str) else -(-p.m // 128)
     m_block = rows * max(1, 128 // rows) if isinstance(p.m, str) else min(p.m, round_up(-(-p.m // blocks), rows))
-    pack_b = b_column != 1 or (not skinny and m >= 4 * rows and b_row * item >= 512)
+    pack_b = not p.panel and (b_column != 1 or (not skinny and m >= 4 * rows and b_row * item >= 512))
     pack_a = n >= 4 * tile_columns and w_red * item >= 256
     pitch = n_block + (lanes if n_block * item % 1024 == 0 else 0)
     tile = out.buffer(p.dtype, round_up(m_block, rows) * pitch)
@@ -243,7 +256,9 @@ def _emit_outer(out: Writer, p: Gemm, result: _Output, target: Target) -> None:
 
     def emit_strip(columns: int, packed: bool, few: bool) -> None:
         x = f"advance({p.b.name}, {p.b.at('batch', 'k0', 'column0 + column')})"
-        if packed:
+        if p.panel:
+            x = f"advance({p.b.name}, {sum_text(p.b.offset, f'(column0 + column)*{k}', ('k0', tile_columns))})"
+        elif packed:
             x = f"advance({packed_b}, {sum_text(('column', panel_depth), ('k0', tile_columns if whole_b else 0))})"
         w_at = f"row*{k_block}" if pack_a else p.a.at("batch", "row0 + row", "k0")
 
@@ -290,7 +305,7 @@ def _emit_outer(out: Writer, p: Gemm, result: _Output, target: Target) -> None:
                     with out.block("else:"):
                         emit_strips(packed=False, few=True)
                 else:
-                    emit_strips(packed=pack_b)
+                    emit_strips(packed=pack_b or p.panel > 0)
             result.emit(out, tile, pitch, "rows", "columns")
 
 
