@@ -14,6 +14,7 @@ import pytest
 
 import symgrad as sg
 import symgrad.tensor as T
+from symgrad.backends.cpu import sharing
 from symgrad.base import dtypes
 from symgrad.graph.node import make, new_input
 from symgrad.graph.types import Type
@@ -102,6 +103,16 @@ def test_value(name):
 @pytest.mark.parametrize("name", SWEPT)
 def test_value_of_every_sample(name):
     values_agree(name, lambda k, first: True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SWEPT)
+def test_value_when_threads_share_every_kernel(name, monkeypatch):
+    monkeypatch.setattr(sharing, "WORTH", 0)
+    monkeypatch.setattr(sharing, "VECTORS", 1)
+    monkeypatch.setattr(sharing, "PART", 1)
+    with sg.config(num_threads=3):
+        values_agree(name, lambda k, first: first)
 
 
 def position(row, case):

@@ -215,3 +215,14 @@ def test_long_reductions(shape, axis):
     wanted = [e.sum(axis=axis), e.max(axis=axis), np.sqrt((a * a).mean(axis=axis)), (a > 4).any(axis=axis), e]
     for got, want in zip(assert_same(f, a), wanted):
         np.testing.assert_allclose(got, want, rtol=1e-10, atol=1e-10)
+
+
+def test_what_is_shared_can_be_seen():
+    f, a, _ = large()
+    assert "shared by threads: k0\n" in f.explain()
+    with sg.config(num_threads=2):
+        profile = f.profile(a)
+        assert profile[0].threads == 2 and "threads" in str(profile)
+    x = T.vector("x", shape=10)
+    small = sg.function([x], T.tanh(x))
+    assert "threads" not in small.explain() + str(small.profile(a[:10]))

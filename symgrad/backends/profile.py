@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Row:
-    """One kernel: median seconds per call, bytes touched, floating operations (0 where not counted)."""
+    """One kernel: median seconds per call, bytes touched, floating operations (0 where not counted), threads that shared it."""
 
     kernel: str
     what: str
@@ -18,6 +18,7 @@ class Row:
     nbytes: int
     flops: int
     calls: int = 1
+    threads: int = 1
 
     @property
     def gigabytes_per_second(self) -> float:
@@ -37,10 +38,13 @@ class Profile(list[Row]):
 
     def __str__(self) -> str:
         total = max(self.seconds, 1e-12)
-        lines = [f"{'kernel':<8}{'us':>10}{'%':>6}{'calls':>7}{'GB/s':>8}{'GFLOP/s':>9}  computes"]
+        shared = any(r.threads > 1 for r in self)
+        lines = [f"{'kernel':<8}{'us':>10}{'%':>6}{'calls':>7}{'threads' if shared else '':>{9 if shared else 0}}{'GB/s':>8}{'GFLOP/s':>9}  computes"]
         for r in self:
             flops = f"{r.gigaflops:9.1f}" if r.flops else " " * 9
-            lines.append(f"{r.kernel:<8}{1e6 * r.seconds:10.1f}{100 * r.seconds / total:6.1f}{r.calls:7d}{r.gigabytes_per_second:8.1f}{flops}  {r.what[:60]}")
+            threads = f"{r.threads:9d}" if shared else ""
+            lines.append(f"{r.kernel:<8}{1e6 * r.seconds:10.1f}{100 * r.seconds / total:6.1f}{r.calls:7d}{threads}"
+                         f"{r.gigabytes_per_second:8.1f}{flops}  {r.what[:60]}")
         lines.append(f"{'total':<8}{1e6 * self.seconds:10.1f}")
         return "\n".join(lines)
 

@@ -255,6 +255,9 @@ def table(plan: Plan, arena_bytes: int | None = None) -> str:
     for loop in plan.kernels:
         if isinstance(loop, Loop):
             lines += [f"{loop.name}, each of {loop.node.attrs['n']} steps:", *("  " + line for line in table(loop.plan).split("\n")[1:])]
+    shared = [k.name for k in plan.kernels if isinstance(k, Kernel) and k.sharing]
+    if shared:
+        lines.append(f"shared by threads: {', '.join(shared)}")
     temporaries = plan.temporaries()
     lines.append(f"{len(plan.kernels)} kernels, {len(temporaries)} stored intermediates"
                  + (f", arena {arena_bytes / 1024:.1f} KiB" if arena_bytes is not None else ""))

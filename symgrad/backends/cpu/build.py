@@ -303,7 +303,8 @@ class Bound:
         outs, parameters = self.outputs(), [s.payload for s in self.shared]
         for k in self.overwritten.values():
             parameters[k] = parameters[k].copy()                # looking changes nothing
-        self.call(*args, *parameters, *outs)
+        while self.call(*args, *parameters, *outs) == driver.FEW_WORKERS:
+            driver.start_workers()
         rows = []
         for kernel, (guard, items) in zip(self.program.plan.kernels, self.frame.items):
             if not self.frame.ran(guard):
@@ -312,5 +313,6 @@ class Bound:
             code = driver.assemble(items)
             seconds = median_seconds(lambda code=code: driver.run(code), budget / len(self.frame.items))
             moved, flops = (poly.evaluate(n, self.frame.latest_size_of) for n in (kernel.moved_bytes(), kernel.flops))
-            rows.append(Row(kernel.name, kernel.what, seconds, moved, flops))
+            threads = max(min(max(item.stages), config.num_threads) if isinstance(item, driver.Parallel) else 1 for item in items)
+            rows.append(Row(kernel.name, kernel.what, seconds, moved, flops, threads=threads))
         return Profile(rows)
