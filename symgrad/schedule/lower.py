@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from ..base import poly
@@ -273,7 +274,12 @@ def replace_loads(e: E, change: Callable[[E], E]) -> E:
     return _rebuilt(e, lambda a: None, change)
 
 
-def _rebuilt(e: E, size: Callable[[Atom], Any], load: Callable[[E], E] = lambda e: e) -> E:
+def replace_part(e: E, old: E, new: E) -> E:
+    """The expression with one inside it exchanged."""
+    return _rebuilt(e, lambda a: None, parts={old.serial: new})
+
+
+def _rebuilt(e: E, size: Callable[[Atom], Any], load: Callable[[E], E] = lambda e: e, parts: Mapping[int, E] = MappingProxyType({})) -> E:
     new: dict[int, E] = {}
 
     def change(a: Atom) -> Any:
@@ -283,7 +289,7 @@ def _rebuilt(e: E, size: Callable[[Atom], Any], load: Callable[[E], E] = lambda 
 
     for x in subexpressions(e):
         args = [new[a.serial] if isinstance(a, E) else poly.substitute(a, change) if isinstance(a, Poly) else a for a in x.args]
-        new[x.serial] = load(_remade(x, args)) if x.kind == "load" else _remade(x, args)
+        new[x.serial] = parts[x.serial] if x.serial in parts else load(_remade(x, args)) if x.kind == "load" else _remade(x, args)
     return new[e.serial]
 
 

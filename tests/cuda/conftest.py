@@ -29,5 +29,5 @@ def kernels_of():
     """kernels_of(inputs, outputs): the kernels of a graph, as compiling it for CUDA would make them."""
     def kernels(inputs, outputs):
         computed, _ = distinct_outputs(simplify(inline_blocks(list(outputs))), lambda y: make(ROWS["positive"], [y]))
-        return make_plan(list(inputs), computed).kernels
+        return make_plan(list(inputs), computed).flat()
     return kernels

@@ -51,8 +51,26 @@ def convolutional_net():
     return [x, w], [y, *sg.grad(T.sum(y), [x, w], overrides={T.relu: lambda g, y, x: T.relu(g) * (x > 0)})]
 
 
+def products():
+    a, b, c = T.tensor("a", (256, 512)), T.tensor("b", (512, 384)), T.tensor("c", (384,))
+    d, e = T.tensor("d", (100, 37), "float64"), T.tensor("e", (37, 50), "float64")
+    return [a, b, c, d, e], [T.relu(a @ b + c), d @ e]
+
+
+def convolutions():
+    x, w = T.tensor("x", (8, 64, 28, 28)), T.tensor("w", (128, 64, 3, 3))
+    y = T.conv2d(x, w, padding=1)
+    return [x, w], [y, *sg.grad(T.sum(y ** 2), [x, w])]
+
+
+def recurrent_net():
+    xs, h, w = T.tensor("xs", (12, 16, 32)), T.tensor("h", (16, 32)), T.tensor("w", (32, 32))
+    last = sg.scan(lambda x, s: T.tanh(x + s @ w), sequences=[xs], outputs_info=[h])[-1]
+    return [xs, h, w], [last, *sg.grad(T.sum(last), [h, w])]
+
+
 @pytest.mark.parametrize("capability", CAPABILITIES, ids="sm_{0[0]}{0[1]}".format)
-@pytest.mark.parametrize("graph", [dense_net, convolutional_net])
+@pytest.mark.parametrize("graph", [dense_net, convolutional_net, products, convolutions, recurrent_net])
 def test_the_kernels_of_networks(graph, capability, compiler, kernels_of):
     for kernel in kernels_of(*graph()):
         assert not complaints(compiler, kernel, capability), kernel.text

@@ -10,6 +10,7 @@ import re
 import types as python_types
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -50,6 +51,7 @@ def compile_kernel(kernel: CudaKernel, capability: tuple[int, int]) -> Cubin:
     from ..cpu.toolchain import explanation
     try:
         function, signature = _function(kernel)
+        _remember_types()
         with _without_device(capability):
             ptx, _ = numba_cuda.compile(function, signature, device=False, abi="numba", cc=capability, output="ptx", launch_bounds=kernel.block)
         return link(ptx, capability)
@@ -97,6 +99,21 @@ def find() -> Any:
     except ImportError as error:
         raise BackendError(four_parts("a compiler for CUDA kernels", f"{error}", attempt=INSTALL)) from None
     return cuda
+
+
+@cache
+def _remember_types() -> None:
+    """Have the compiler's typing remember signatures: kernels have few types, and it would search all of NumPy for each `a + b`."""
+    from numba.cuda.descriptor import cuda_target
+    context, known = cuda_target.typing_context, {}
+    search = context.resolve_function_type
+
+    def resolve(function: Any, args: Any, kws: Any) -> Any:
+        key = function, tuple(args), tuple(kws.items() if isinstance(kws, dict) else kws)
+        if key not in known:
+            known[key] = search(function, args, kws)
+        return known[key]
+    context.resolve_function_type = resolve
 
 
 @contextlib.contextmanager

@@ -19,6 +19,7 @@ from ...loops import ir
 from ...loops.ir import E
 from ...schedule.lower import Accumulate, Effect, Finish, Nest, Store, flat_index, replace_indices, subexpressions
 from ..text import CHUNK
+from . import contract
 from .launch import Launch
 from .printer import COMMUTATIVE, CudaPrinter, fits
 
@@ -38,6 +39,8 @@ def print_nest(nest: Nest, start: Start) -> Iterator[Launch]:
         kept = [(a, extent) for a, extent in nest.loops if a not in reduced]
         if reduced:
             yield from print_reduction(start, effects, kept, [(a, extent) for a, extent in nest.loops if a in reduced], nest.loops[-1][0] in reduced)
+        elif (contraction := contract.find(effects, kept)) is not None:
+            yield from contract.print_contraction(start, effects, kept, contraction)
         else:
             yield print_points(start, effects, kept)
 

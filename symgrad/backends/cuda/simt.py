@@ -197,6 +197,8 @@ class _Threads:
             return getattr(self, f"word_{word}")(*operands)
         if base in ("shuffle_down", "shuffle_xor"):
             return self.shuffle(base, *operands)
+        if base == "load4":
+            return self.load4(*operands)
         if base in ("shared", "local"):
             return self.allocate(id(node), base, dtype, *operands)
         return _scalar(word)(*operands)
@@ -286,6 +288,11 @@ class _Threads:
             elements.reading_block[at] = np.where(several, MANY, block)
             elements.reading_block[at[elements.reading_block[at] != block]] = MANY
         return result
+
+    def load4(self, elements: Elements, index: Any) -> list[np.ndarray]:
+        """Four neighbours at once, which the hardware only does from a multiple of four."""
+        self.refuse(np.asarray(index) % 4 != 0, lambda k: f"loads four elements of {elements.name} from a place that is no multiple of four")
+        return [self.load(elements, index + k) for k in range(4)]
 
     def store(self, elements: Elements, index: Any, value: Any) -> None:
         at, active = self.places(elements, index)
