@@ -4,4 +4,4 @@ from . import arrange, conv, create, elementwise, images, index, linear, neural,
 
 sugar.install()
 
-FAMILIES = [elementwise, shape, arrange, reduce, create, partition, index, sort, linear, conv, pool, neural, images, special]
+FAMILIES = [elementwise, shape, arrange, reduce, create, partition, index, sort, linear, panels, conv, pool, neural, images, special]

@@ -29,7 +29,7 @@ from . import sharing
 from .templates import Stage, Target, TemplateText, host_target
 from .templates.conv import Conv
 from .templates.conv_weight import conv_grad_weight
-from .templates.gemm import Gemm, Operand, gemm
+from .templates.gemm import Gemm, Operand, gemm, panel_width
 from .templates.pool import Pool, max_pool_backward, max_pool_forward
 from .templates.winograd import choose_conv
 
@@ -172,6 +172,13 @@ def generate_matmul(node: Node, operands: list[Strided], printer: Printer, hole:
     hole.extents = (batch, *node.dims[-2:])
     hole.unfold = lambda idx: (*split_batch(idx[0], node.dims[:-2]), *idx[1:])
     return gemm(problem, hole, target=target)
+
+
+def accepts_panels(node: Node) -> bool:
+    """Panels as wide as the tile that is best here."""
+    x, panels = node.inputs
+    static = all(a._type.is_static for a in (x, panels, node))
+    return static and panels.dims[2] == panel_width(node.dtype, *x.dims, node.dims[1], host_target())
 
 
 def matrix_or_panels(node: Node, x: Node) -> Strided:
@@ -337,7 +344,7 @@ _POOL = Entry(accepts_pool, dense, generate_pool)
 _FORWARD = Entry(accepts_conv, dense, generate_forward, conv_flops)
 ENTRIES: dict[str, Entry] = {
     "matmul": Entry(accepts_matmul, matrix, generate_matmul, matmul_flops),
-    "matmul_panels": Entry(lambda node: node._type.is_static, matrix_or_panels, generate_panels, matmul_flops),
+    "matmul_panels": Entry(accepts_panels, matrix_or_panels, generate_panels, matmul_flops),
     "conv1d": _FORWARD,
     "conv2d": _FORWARD,
     "convolution_input_grad": Entry(accepts_conv, dense, generate_input_grad, conv_flops),
