@@ -27,6 +27,7 @@ from .ops.partition import *
 from .ops.pool import *
 from .ops.reduce import *
 from .ops.row import as_tensor, cast
+from .ops.selection import *
 from .ops.shape import *
 from .ops.sort import *
 from .ops.special import *

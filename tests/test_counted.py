@@ -179,3 +179,41 @@ def test_a_block_keeps_its_counting_inside():
 def test_examples_of_different_sizes_do_not_batch():
     with pytest.raises(ValueError, match="count"):
         sg.vectorize(lambda row: row[row > 0])(x)
+
+
+# ---------------------------------------------------------------------------------- chosen by their values
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_compress_and_extract(backend):
+    c = T.tensor("c", (2,), "bool")
+    f = sg.function([x, m, c], [T.compress(m, x, 0), x.compress(c, 1), T.compress(m, x), T.extract(x > 0.3, x), *x.T.nonzero()], backend=backend)
+    for mask in MASKS:
+        for columns in (np.array([True, False]), np.array([False, False])):
+            want = [np.compress(mask, X, 0), X.compress(columns, 1), np.compress(mask, X), np.extract(X > 0.3, X), *X.T.nonzero()]
+            for got, value in zip(f(X, mask, columns), want):
+                np.testing.assert_array_equal(got, value)
+    with pytest.raises(ValueError, match="vector"):
+        T.compress(x > 0, x)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_running_sums_of_nothing(backend):
+    v = T.tensor("v", ("n",), "float64")
+    f = sg.function([v], [T.cumsum(v), T.cumprod(v, reverse=True), sg.grad((T.cumsum(v) ** 2).sum(), v)], backend=backend)
+    assert [a.shape for a in f(np.zeros(0))] == [(0,)] * 3
+    np.testing.assert_array_equal(f(np.ones(70))[0], np.arange(1, 71))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_unique_elements(backend):
+    v = T.tensor("v", ("n",), "float64")
+    f = sg.function([v], T.unique(v, return_index=True, return_inverse=True, return_counts=True), backend=backend)
+    for n in (0, 1, 2, 7, 30):
+        values = rng.integers(-3, 4, n).astype("float64")
+        values[values == 3] = np.nan
+        values[values == -2] = -0.0
+        for got, want in zip(f(values), np.unique(values, return_index=True, return_inverse=True, return_counts=True)):
+            np.testing.assert_array_equal(got, want)
+    i = T.tensor("i", (2, 3), "int64")
+    whole = np.array([[5, -1, 5], [5, 2, -1]])
+    for got, want in zip(sg.function([i], T.unique(i, return_inverse=True), backend=backend)(whole), np.unique(whole, return_inverse=True)):
+        np.testing.assert_array_equal(got, want)

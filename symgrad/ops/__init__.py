@@ -1,7 +1,9 @@
 """One row per op, by family. Importing this package registers every row and gives nodes their operators."""
 
-from . import arrange, conv, create, elementwise, images, index, linear, neural, panels, partition, pool, reduce, shape, sort, special, sugar
+from . import (
+    arrange, conv, create, elementwise, images, index, linear, neural, panels, partition, pool, reduce, selection, shape, sort, special, sugar,
+)
 
 sugar.install()
 
-FAMILIES = [elementwise, shape, arrange, reduce, create, partition, index, sort, linear, panels, conv, pool, neural, images, special]
+FAMILIES = [elementwise, shape, arrange, reduce, create, partition, index, sort, selection, linear, panels, conv, pool, neural, images, special]

@@ -334,8 +334,8 @@ def _run_through(row: Running, x: Node, axis: int, reverse: bool) -> Node:
     inner = row(parts, axis + 1, reverse)
     totals = reshape(slice_axis(inner, axis + 1, 0 if reverse else BLOCK - 1, 1), _with(x.dims, axis, blocks))
     whole = _run_through(row, totals, axis, reverse) if isinstance(n, int) else row(totals, axis, reverse)
-    others = slice_axis(whole, axis, 1 if reverse else 0, blocks - 1)
-    offset = expand_dims(padded(others, 0 if reverse else 1, 1 if reverse else 0), axis + 1)
+    others = padded(whole, 0 if reverse else 1, 1 if reverse else 0)        # no block at all has no others either
+    offset = expand_dims(slice_axis(others, axis, 1 if reverse else 0, blocks), axis + 1)
     out = inner + offset if row.operation == "add" else inner * offset
     return slice_axis(reshape(out, _with(x.dims, axis, blocks * BLOCK)), axis, 0, n)
 

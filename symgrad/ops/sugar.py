@@ -11,7 +11,9 @@ from ..graph.show import node_text
 from . import arrange as a
 from . import elementwise as e
 from . import index as x
+from . import partition as p
 from . import reduce as r
+from . import selection as c
 from . import shape as s
 from . import sort as o
 from .row import ROWS, as_tensor, cast
@@ -84,6 +86,7 @@ def install() -> None:
         "round": e.around, "norm": r.norm, "take": x.take, "sort": o.sort, "argsort": o.argsort,
         "cumsum": lambda self, *a, **k: o.cumsum(self, *a, **k),
         "cumprod": lambda self, *a, **k: o.cumprod(self, *a, **k),
+        "nonzero": p.nonzero, "compress": lambda self, condition, axis=None: c.compress(condition, self, axis),
         "repeat": a.repeat, "swapaxes": s.swapaxes, "diagonal": s.diagonal, "trace": s.trace, "mT": property(s.matrix_transpose),
     }
     for name, value in more.items():
