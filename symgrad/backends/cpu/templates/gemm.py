@@ -187,6 +187,8 @@ class _Ranges:
     def of(out: Writer, p: Gemm, rows: int, columns: int) -> _Ranges:
         """All of two axes and, if threads share the kernel, the caller's share of the third, in whole tiles."""
         axis = _shared_axis(p, rows, columns)
+        if axis != "batch":
+            out.pieces = 2              # every call reads the whole of one operand
         spans = {"batch": (p.batch, 1), "rows": (p.m, rows), "columns": (p.n, columns)}
         return _Ranges(*(out.span(name, *span) if name == axis else (0, span[0]) for name, span in spans.items()))
 
