@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,8 @@ def dtype_name(dtype: Any) -> str:
     """The canonical name of a dtype given as a string, a NumPy dtype or a scalar type; None means floatX."""
     if dtype is None:
         return config.floatX
+    if isinstance(dtype, str) and dtype in DTYPES:          # nearly always; NumPy takes its time over names
+        return dtype
     try:
         name = np.dtype(dtype).name
     except TypeError:
@@ -47,6 +50,7 @@ def itemsize(dtype: str) -> int:
     return np.dtype(dtype).itemsize
 
 
+@cache
 def promote(*dtypes: str) -> str:
     """The common dtype of arrays, as NumPy 2 promotes (float32 with int64 gives float64)."""
     return dtype_name(np.result_type(*map(np.dtype, dtypes)))

@@ -253,6 +253,8 @@ def _settled(node: Node, x: Node, dx: Any) -> Any:
 def fit(g: Node, x: Node) -> Node:
     """g with the dims of x: what broadcasting repeated is summed (in one reduction), what is missing is repeated."""
     g = as_tensor(g, x.dtype)
+    if g.dims == x.dims:
+        return g
     extra = g.ndim - x.ndim
     is_1 = lambda d: isinstance(d, int) and d == 1
     repeated = [k for k in range(max(extra, 0), g.ndim) if is_1(x.dims[k - extra]) and not is_1(g.dims[k])]

@@ -9,20 +9,24 @@ from ..base import poly
 from .node import CONSTANT, INPUT, SHARED, Node, is_leaf, make, unshared
 
 
-def order(outputs: Iterable[Node], stop: Callable[[Node], bool] = lambda node: False) -> list[Node]:
+def order(outputs: Iterable[Node], stop: Callable[[Node], bool] | None = None) -> list[Node]:
     """Every node the outputs depend on, inputs before users. Nodes where `stop` holds are listed, not entered."""
     done: set[Node] = set()
     result: list[Node] = []
-    stack = [(out, False) for out in reversed(list(outputs))]
+    stack: list[Node | None] = [*reversed(list(outputs))]
     while stack:
-        node, entered = stack.pop()
-        if entered:
-            result.append(node)
+        node = stack.pop()
+        if node is None:                    # what stands below it has been entered, and everything it needs is listed
+            result.append(stack.pop())      # type: ignore[arg-type]
         elif node not in done:
             done.add(node)
-            stack.append((node, True))
-            if not stop(node):
-                stack.extend((x, False) for x in reversed(node.deps) if x not in done)
+            if not node.deps or (stop is not None and stop(node)):
+                result.append(node)
+                continue
+            stack += (node, None)
+            for x in reversed(node.deps):
+                if x not in done:
+                    stack.append(x)
     return result
 
 

@@ -26,7 +26,7 @@ class Rewriter:
 
     def __init__(self, books: Sequence[RuleBook]):
         self.rules = [rule for book in books for rule in book]
-        self.by_op: dict[Op, list[Rule]] = {}
+        self.by_ops: dict[tuple[Op, ...], list[Rule]] = {}
         self.hits: Counter[Rule] = Counter()
         self.done: dict[Node, Node] = {}
         self.next: dict[Node, Node] = {}  # what a node has been replaced by, before that is simplified itself
@@ -84,17 +84,19 @@ class Rewriter:
             return make(node.op, inputs, **attrs)
         if isinstance(node._type, TupleType) or node.op is ITEM:
             return node
-        for rule in self._rules_for(node.op):
+        for rule in self._rules_for(node):
             new = rule.apply(node, self._uses)
             if new is not None and new is not node:
                 self._count(rule, node, new)
                 return new
         return node
 
-    def _rules_for(self, row: Op) -> list[Rule]:
-        found = self.by_op.get(row)
+    def _rules_for(self, node: Node) -> list[Rule]:
+        """The rules that the ops of the node and of its inputs do not rule out."""
+        ops = (node.op, *(x.op for x in node.inputs))
+        found = self.by_ops.get(ops)
         if found is None:
-            found = self.by_op[row] = [rule for rule in self.rules if rule.looks_at(row)]
+            found = self.by_ops[ops] = [rule for rule in self.rules if rule.looks_at(*ops)]
         return found
 
     def _uses(self, node: Node) -> int:

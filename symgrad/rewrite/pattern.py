@@ -227,7 +227,7 @@ def matcher(pattern: Pattern) -> Match:
         return _match_variable(pattern.name, _KINDS[pattern.kind])
     assert isinstance(pattern, Apply)
     row, inner = ROWS[pattern.name], [matcher(a) for a in pattern.arguments]
-    firsts = [(k, ops) for k, a in enumerate(pattern.arguments) if (ops := first_ops(a)) is not None]
+    firsts = ops_of_operands(pattern)
     attrs = None if pattern.any_attrs else tuple(pattern.attrs.items())
 
     def match(node: Node, found: Found) -> bool:
@@ -243,6 +243,16 @@ def matcher(pattern: Pattern) -> Match:
         return not attrs or all(_match_attribute(node.attrs[k], v, found) for k, v in attrs)
 
     return match
+
+
+def ops_of_operands(pattern: Apply) -> list[tuple[int, frozenset[Any]]]:
+    """The operands, by number, that must be of certain ops, and those."""
+    return [(k, ops) for k, a in enumerate(pattern.arguments) if (ops := first_ops(a)) is not None]
+
+
+def may_look_like(pattern: Any, inputs: Sequence[Any]) -> bool:
+    """Whether a node of the pattern's op on inputs of these ops may look like the pattern."""
+    return len(inputs) == len(pattern.arguments) and all(inputs[k] in ops for k, ops in ops_of_operands(pattern))
 
 
 def _match_literal(value: bool | int | float) -> Match:

@@ -17,7 +17,7 @@ from typing import Any
 
 from ..graph.node import Node
 from ..ops.row import ROWS
-from .pattern import Found, Match, Pattern, build, fitted, lifted, matcher, orders, parameters
+from .pattern import Found, Match, Pattern, build, fitted, lifted, matcher, may_look_like, orders, parameters
 
 
 # ------------------------------------------------------------------------------- conditions and claims
@@ -88,12 +88,17 @@ class Rule:
     @cached_property
     def matchers(self) -> list[Match]:
         """One per order of commuting operands; made when a node of the root's op is first met."""
-        return [matcher(p) for p in orders(self.left)] if self.left is not None else []
+        return [matcher(p) for p in self.lefts]
 
-    def looks_at(self, row: Any) -> bool:
-        """Whether nodes of this op may be the left side."""
+    @cached_property
+    def lefts(self) -> list[Pattern]:
+        """The left side in every order of commuting operands."""
+        return orders(self.left) if self.left is not None else []
+
+    def looks_at(self, row: Any, *inputs: Any) -> bool:
+        """Whether nodes of this op, on nodes of those ops, may be the left side."""
         if self.left is not None:
-            return row is ROWS.get(self.left.name)  # type: ignore[attr-defined]
+            return row is ROWS.get(self.left.name) and any(may_look_like(p, inputs) for p in self.lefts)  # type: ignore[attr-defined]
         return self.roots(row) if callable(self.roots) else row.name in self.roots
 
     def apply(self, node: Node, uses: Callable[[Node], int] = lambda x: 1) -> Node | None:

@@ -187,9 +187,9 @@ def _together(e: Effect, outer: Atom, inner: Atom) -> bool:
 def _walks_as_one(effects: Iterable[Effect], outer: Atom, inner: Atom, n: Any) -> bool:
     """Every address is a*(outer*n + inner) + rest."""
     polys: set[Any] = set()
-    for e in effects:
-        polys.add(e.at)
-        polys.update(addresses(e.value))
+    effects = list(effects)
+    polys.update(e.at for e in effects)
+    polys.update(addresses(*(e.value for e in effects)))
     return all(_joint(p, outer, inner, n) for p in polys)
 
 
@@ -226,11 +226,11 @@ def inner_indices(a: Atom) -> frozenset[Atom]:
     return frozenset().union(*(ir._indices(x) for x in a.args))
 
 
-def subexpressions(e: E) -> list[E]:
-    """e and everything inside it, once each, inner ones first; expressions inside addresses too."""
+def subexpressions(*es: E) -> list[E]:
+    """The expressions and everything inside them, once each, inner ones first; expressions inside addresses too."""
     done: set[int] = set()
     result: list[E] = []
-    stack: list[tuple[E, bool]] = [(e, False)]
+    stack: list[tuple[E, bool]] = [(e, False) for e in reversed(es)]
     while stack:
         item, entered = stack.pop()
         if entered:
@@ -250,9 +250,9 @@ def children(e: E) -> list[E]:
     return inside
 
 
-def addresses(e: E) -> set[Any]:
-    """Every index polynomial inside an expression."""
-    return {a for x in subexpressions(e) for a in x.args if isinstance(a, Poly)}
+def addresses(*es: E) -> set[Any]:
+    """Every index polynomial inside the expressions."""
+    return {a for x in subexpressions(*es) for a in x.args if isinstance(a, Poly)}
 
 
 def _replaced(e: Effect, sizes: dict[Atom, Any], outer: Atom, inner: Atom, whole: Atom) -> Effect:

@@ -32,7 +32,7 @@ def _cuts(nest: Nest, loop: Atom, extent: int) -> list[int]:
     """Where on this loop the conditions change that compare it with a number."""
     if any(isinstance(e, Accumulate | Finish) and loop in e.reduced for e in nest.effects):
         return []
-    tests = [x.args[0] for e in nest.effects for x in subexpressions(e.value) if x.kind == "cond"]
+    tests = [x.args[0] for x in subexpressions(*(e.value for e in nest.effects)) if x.kind == "cond"]
     return sorted({mark for test in tests if (mark := _change(test, loop)) is not None and 0 < mark < extent})
 
 

@@ -50,7 +50,9 @@ def _read_across(nest: Nest) -> Atom | None:
     inner, columns = nest.loops[-1]
     if columns < TILE[1] or not all(isinstance(e.at, Poly) and coefficient(e.at, inner) == 1 for e in nest.effects):
         return None
-    thrashing = [p for e in nest.effects for p in addresses(e.value) if _thrashes(coefficient(p, inner), columns, itemsize(e.node.dtype))]
+    thrashing = [p for item in {itemsize(e.node.dtype) for e in nest.effects}
+                 for p in addresses(*(e.value for e in nest.effects if itemsize(e.node.dtype) == item))
+                 if _thrashes(coefficient(p, inner), columns, item)]
     return next((loop for loop, rows in nest.loops[:-1] if rows >= TILE[0] and any(coefficient(p, loop) == 1 for p in thrashing)), None)
 
 

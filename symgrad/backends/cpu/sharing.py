@@ -90,20 +90,13 @@ def work(nest: Nest | Rows) -> Any:
     """Estimated picoseconds of one thread for a nest."""
     if isinstance(nest, Rows):
         return nest.loop[1] * sum(map(work, nest.stages))
-    seen: set[int] = set()
-    each = sum(ACCESS + _cost(e.value, seen) for e in nest.effects)
+    each = ACCESS * len(nest.effects) + _cost(*(e.value for e in nest.effects))
     return poly.product(extent for _, extent in nest.loops) * each
 
 
-def _cost(e: E, seen: set[int]) -> int:
-    """Of what `e` computes that is not among the `seen`."""
-    total = 0
-    for x in subexpressions(e):
-        if x.serial in seen:
-            continue
-        seen.add(x.serial)
-        total += _own_cost(x)
-    return total
+def _cost(*es: E) -> int:
+    """Of everything that the expressions compute, once each."""
+    return sum(map(_own_cost, subexpressions(*es)))
 
 
 def _own_cost(x: E) -> int:
@@ -113,7 +106,7 @@ def _own_cost(x: E) -> int:
         return ACCESS
     if x.kind == "fold":
         turns = poly.product(next(iter(k.terms))[0].extent for k in x.args[1])
-        return (turns if isinstance(turns, int) else MANY) * _cost(x.args[2], set())
+        return (turns if isinstance(turns, int) else MANY) * _cost(x.args[2])
     if x.kind == "call" and not x.args[0].startswith("cast_"):
         return SIMPLE if x.args[0] in SIMPLE_CALLS else DIVISION if x.args[0] in DIVISIONS else FUNCTION
     return SIMPLE
