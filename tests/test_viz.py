@@ -67,6 +67,15 @@ def test_text_lists_inputs_before_users():
         "%2 = sum(%1, axis=(1,), keepdims=False) : float32 (n,)"]
 
 
+def test_text_shows_what_a_step_of_a_loop_computes():
+    x, w = T.tensor("x", (7, 3)), T.tensor("w", (3,))
+    h = sg.scan(lambda xt, h: (T.tanh(xt + h * w), sg.until(T.sum(h) > 3)), sequences=2 * x, outputs_info=T.zeros((3,)))
+    lines = [line.split("  #")[0].strip() for line in sg.viz.text(h).splitlines()]
+    assert "%3.1 = add(%0[step], %3.0) : float32 (3,)" in lines
+    assert "state0: %3.2, until: %3.4" in lines
+    assert len(sg.viz.html(sg.function([x, w], h, backend="plain"))) > 1000
+
+
 def test_text_tells_unnamed_leaves_apart():
     x, y = T.vector(shape=3), T.vector(shape=3)
     assert "add(input, input'2)" in sg.viz.text(x + y)

@@ -11,6 +11,7 @@ import numpy as np
 from symgrad.base.poly import Poly
 from symgrad.grad.receipts import receipt
 from symgrad.graph.node import CONSTANT, INPUT, SHARED, Node
+from symgrad.graph.scan import is_scan
 from symgrad.graph.types import TupleType, shape_text
 from symgrad.graph.walk import order
 
@@ -50,7 +51,29 @@ def lines(graph: Any) -> list[Line]:
         mark = f", overridden by {rule}" if rule else ""
         written = f"%{places[node]} = {call_text(node, names, places)} : {type_text(node)}{label}  # {node.where}{mark}"
         found.append(Line(node, places[node], written, rule))
+        if is_scan(node):
+            operands = [names[x] if x in names else f"%{places[x]}" for x in node.inputs]
+            found += [Line(n, place, "    " + line, rule) for n, place, line in step_lines(node, f"%{places[node]}.", operands)]
     return found
+
+
+def step_lines(loop: Node, prefix: str, operands: Sequence[str]) -> list[tuple[Node, int, str]]:
+    """What a step of a loop computes, line by line: rows of `operands`, states by number and tap, results by what becomes of them."""
+    body = loop.op.body
+    states = [f"state{j}[{tap}]" for j, s in enumerate(body.states) for tap in s.taps]
+    first, carried = len(body.elements), len(body.states)
+    inputs = ["step", *(f"{x}[step]" for x in operands[:first]), *states, *operands[first + carried:]]
+    names = {**leaf_names([n for n in order(body.outputs) if n.op is CONSTANT]), **dict(zip(body.inputs, inputs))}
+    found = []
+    for node in order(body.outputs):
+        if node not in names:
+            written = call_text(node, names, {})
+            names[node] = f"{prefix}{len(found)}"
+            found.append((node, len(found), f"{names[node]} = {written} : {type_text(node)}  # {node.where}"))
+    results = [f"state{j}: {names[s.next]}" for j, s in enumerate(body.states)] + [f"out{m}: {names[y]}" for m, y in enumerate(body.outs)]
+    if body.until is not None:
+        results.append(f"until: {names[body.until]}")
+    return [*found, (loop, len(found), ", ".join(results))]
 
 
 def variables(graph: Any) -> list[Node]:
