@@ -1,7 +1,23 @@
 """One row per op, by family. Importing this package registers every row and gives nodes their operators."""
 
 from . import (
-    arrange, conv, create, elementwise, images, index, linear, neural, panels, partition, pool, reduce, selection, shape, sort, special, sugar,
+    arrange,
+    conv,
+    create,
+    elementwise,
+    images,
+    index,
+    linear,
+    neural,
+    panels,
+    partition,
+    pool,
+    reduce,
+    selection,
+    shape,
+    sort,
+    special,
+    sugar,
 )
 
 sugar.install()
