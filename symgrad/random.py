@@ -27,7 +27,7 @@ from .graph.shared import Shared
 from .ops.control import stop_gradient
 from .ops.draws import Draw, binomial_draw, log_gamma_draw, poisson_draw
 from .ops.expected import expected
-from .ops.random import random_bits
+from .ops.random import random_bits, sine_of_half_turn
 from .ops.row import STOP
 from .ops.shape import as_shape
 
@@ -77,7 +77,7 @@ class RandomStream:
         """Normal with mean loc and standard deviation scale (Box and Muller 1958)."""
         shape = _shape(size, loc, scale)
         u, v = self._units(shape, dtype, 2)
-        return _placed(T.sqrt(-2.0 * T.log(1.0 - u)) * T.cos((2 * math.pi) * v), loc, scale, dtype)
+        return _placed(T.sqrt(-2.0 * T.log(1.0 - u)) * sine_of_half_turn(v, 7 if u.dtype == "float32" else 11), loc, scale, dtype)
 
     def truncated_normal(self, size: Size = (), low: float = -2.0, high: float = 2.0, loc: Any = 0.0, scale: Any = 1.0, *, dtype: Any = None) -> Node:
         """loc + scale * z with z standard normal given low <= z <= high, by inversion of the distribution function."""

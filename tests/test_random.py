@@ -8,7 +8,7 @@ import pytest
 
 import symgrad as sg
 import symgrad.tensor as T
-from symgrad.ops.random import philox, random_bits
+from symgrad.ops.random import philox, random_bits, sine_of_half_turn
 
 # Salmon et al. 2011, the known answers published with Random123: counter and key words -> result words
 KNOWN = [((0,) * 6, "6627e8d5 e169c58d bc57ac4c 9b00dbd8"),
@@ -22,6 +22,12 @@ def test_philox_gives_the_published_answers(words, expected):
     arrays = [np.array([w], np.uint64) for w in words]
     with np.errstate(over="ignore"):
         assert " ".join(f"{int(r[0]):08x}" for r in philox(tuple(arrays[:4]), tuple(arrays[4:]))) == expected
+
+
+@pytest.mark.parametrize("terms, dtype, error", [(7, "float32", 2e-7), (11, "float64", 4e-16)])
+def test_the_sine_of_a_half_turn(terms, dtype, error):
+    u = np.linspace(0, 1, 10_001)
+    np.testing.assert_allclose(sine_of_half_turn(u.astype(dtype), terms), np.sin(np.pi * (u.astype(dtype).astype("f8") - 0.5)), rtol=0, atol=error)
 
 
 def test_known_answer_from_a_kernel():

@@ -1,8 +1,11 @@
 """Draws by rejection: log-gamma, Poisson and binomial variates, each a function of a counter as random bits are.
 
-An element has a fixed number of attempts, each with a number of the stream of its own, and takes the first that is accepted;
-kernels compute no later ones. All of them fail with probability below 1e-12, and then the middle of the distribution stands in.
-Decisions are made in float64, so backends that round differently agree on them.
+An element has a fixed number of attempts, each with a number of the stream of its own, and takes the first that is accepted.
+All of them fail with probability below 1e-12, and then the middle of the distribution stands in. Decisions are made in float64,
+so backends that round differently agree on them.
+
+Most elements accept their first attempt by a simple comparison. So a draw is two nodes: `Quick` makes that attempt for all, a
+kernel without branches, and a `Draw` goes on where it left MISSING.
 
 The mathematics of an attempt is written once, for `Functions` of kernels and of arrays: `tests/test_random.py` compares what
 is drawn with the distributions.
@@ -24,7 +27,7 @@ from ..graph.types import Type
 from ..loops import ir
 from ..loops.ir import View
 from .elementwise import _flat, digamma, exp, expm1, maximum, sqrt, where
-from .random import Stochastic, counter_at, counters, philox, philox_words
+from .random import Stochastic, counter_at, counters, philox, philox_words, sine_of_half_turn
 from .reduce import sum as sum_
 from .row import STOP, cast, sample
 from .shape import expand_dims
@@ -33,6 +36,7 @@ GAMMA_ATTEMPTS = 10     # accepted with probability 0.95 and more each
 COUNT_ATTEMPTS = 24     # 0.7 and more
 FEW = 10.0              # expected counts below this are found term by term,
 TERMS = 48              # among so many: above lies probability 1e-16
+MISSING = 1e300         # no draw, and no NaN: check="nan" looks for those
 Words = Callable[[Any], tuple]      # number of the stream -> its four words
 
 
@@ -43,8 +47,9 @@ class Functions:
     call: Callable[..., Any]
     real: Callable[[Any], Any]                          # to float64
     shift: Callable[[Any, int], Any]
-    either: Callable[[Any, Callable[[], Any]], Any]     # a condition, or one that is computed where the first fails
+    lazily: Callable[[Any, Callable[[], Any], Any], Any]    # (condition, where it holds, elsewhere): the first computed only there
     where: Callable[[Any, Any, Any], Any]
+    count: Callable[[Any], Any]                         # as int64
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         return lambda *xs: self.call(name, *xs)
@@ -64,43 +69,108 @@ def _select(condition: Any, a: Any, b: Any) -> Any:
 
 _NUMPY: dict[str, Callable[..., Any]] = {"gammaln": _flat(math.lgamma), "abs": np.abs}
 KERNEL = Functions(ir.call, lambda e: ir.cast(e, "float64"), lambda e, bits: ir.call("shr", e, bits),
-                   lambda test, other: ir.cond(test, test, other()), _select)
+                   lambda test, a, b: ir.cond(test, a(), b), _select, lambda e: ir.cast(e, "int64"))
 ARRAYS = Functions(lambda name, *xs: _NUMPY.get(name, getattr(np, name, None))(*xs), lambda a: a.astype(np.float64),
-                   lambda a, bits: a >> np.uint64(bits), lambda test, other: test | other(), np.where)
+                   lambda a, bits: a >> np.uint64(bits), lambda test, a, b: np.where(test, a(), b), np.where, lambda a: a.astype(np.int64))
 
 
-class Draw(Stochastic):
-    """A row of a stream's state and parameters of the result's shape. Attribute: draw, the first number of the stream that it uses."""
+@dataclass(frozen=True)
+class Attempt:
+    """A value, whether it is clearly accepted, and the exact test for those that are not clear."""
 
-    dtype = "int64"
-    attempts = COUNT_ATTEMPTS
-    numbers = COUNT_ATTEMPTS            # of the stream, from `draw` on
+    value: Any
+    clearly: Any
+    exactly: Callable[[], Any]
 
-    def infer(self, state: Type, *parameters: Type, draw: int) -> Type:
-        if any(p.dims != parameters[0].dims for p in parameters):
-            raise ShapeError(four_parts(f"{self.name} with parameters of one shape", [str(p) for p in parameters]))
-        return Type(self.dtype, parameters[0].dims)
+
+class Drawn(Stochastic):
+    """A row of a stream's state and float64 operands of the result's shape. Attribute: draw, the first number of the stream that it uses."""
+
+    dtype = "float64"
+
+    def infer(self, state: Type, *operands: Type, draw: int) -> Type:
+        if any(p.dims != operands[0].dims for p in operands):
+            raise ShapeError(four_parts(f"{self.name} with parameters of one shape", [str(p) for p in operands]))
+        return Type(self.dtype, operands[0].dims)
 
     def vjp(self, g: Node, y: Node, *xs: Node, **attrs: Any) -> Any:
         return tuple(STOP for _ in xs)
 
+
+def words_at(i: tuple, state: View, like: View) -> Words:
+    """The words that an element draws, in a kernel."""
+    return lambda number: philox_words(*counter_at(i, like.dims, state, number))
+
+
+def words_of(state: np.ndarray, like: np.ndarray) -> Words:
+    """The words that the elements of an array draw."""
+    return lambda number: philox(*counters(like.shape, state, number))
+
+
+class Quick(Drawn):
+    """The values of a draw's first attempts where they are clearly accepted, MISSING elsewhere."""
+
+    def __init__(self, draw: Draw):
+        object.__setattr__(self, "of", draw)
+        object.__setattr__(self, "samples", [sample(*s.args[:-1], **s.attrs, low=s.low, high=s.high, dtypes=s.dtypes, grad=False) for s in draw.samples])
+        super().__init__(f"{draw.name}_quick")
+
+    def at(self, i: tuple, state: View, *parameters: View, draw: int) -> Any:
+        return self.of.quickly(words_at(i, state, parameters[0])(draw), [p[i] for p in parameters], KERNEL)
+
+    def numpy(self, state: np.ndarray, *parameters: np.ndarray, draw: int) -> np.ndarray:
+        return self.of.quickly(words_of(state, parameters[0])(draw), parameters, ARRAYS)
+
+
+class Draw(Drawn):
+    """The values of a draw, from its parameters and what `Quick` found. A derived row has `attempt` and what becomes of its value."""
+
+    attempts = COUNT_ATTEMPTS
+    numbers = COUNT_ATTEMPTS            # of the stream, from `draw` on
+
+    def __init__(self, name: str):
+        super().__init__(name)
+        object.__setattr__(self, "quick", Quick(self))
+
     def __call__(self, state: Node, *parameters: Node, draw: int) -> Node:
-        return make(self, [state, *(cast(p, "float64") for p in parameters)], draw=draw)
+        operands = [state, *(cast(p, "float64") for p in parameters)]
+        return make(self, [*operands, make(self.quick, operands, draw=draw)], draw=draw)
 
-    def first(self, words: Words, draw: int, attempt: Callable[[tuple, Functions], tuple]) -> Any:
-        """In a kernel, the value of the first attempt that is accepted, or NaN; an attempt gives (accepted, value)."""
+    def at(self, i: tuple, state: View, *operands: View, draw: int) -> Any:
+        words, (*parameters, quick) = words_at(i, state, operands[0]), (x[i] for x in operands)
+
         def one(k: Any) -> Any:
-            accepted, value = attempt(words(draw + k), KERNEL)
-            return ir.select(accepted, value, ir.literal(math.nan, "float64"))
-        return ir.fold("first", [self.attempts], one)
+            found = self.attempt(words(draw + k), parameters, KERNEL)
+            return _select(ir.cond(found.clearly, found.clearly, found.exactly()), found.value, math.nan)
 
-    def first_of_arrays(self, words: Words, draw: int, attempt: Callable[[tuple, Functions], tuple]) -> np.ndarray:
-        """The same of arrays: all attempts are made."""
-        found: Any = math.nan
+        slow = ir.fold("first", [self.attempts], one)
+        slow = _select(ir.call("isnan", slow), self.middle(parameters, KERNEL), slow)
+        return self.finished(ir.cond(ir.call("eq", quick, MISSING), slow, quick), words, draw, parameters, KERNEL)
+
+    def numpy(self, state: np.ndarray, *operands: np.ndarray, draw: int) -> np.ndarray:
+        words, (*parameters, quick) = words_of(state, operands[0]), operands
+        value = np.where(quick == MISSING, np.nan, quick)
         for k in range(self.attempts):
-            accepted, value = attempt(words(draw + k), ARRAYS)
-            found = np.where(np.isnan(found) & accepted, value, found)
-        return found
+            found = self.attempt(words(draw + k), parameters, ARRAYS)
+            value = np.where(np.isnan(value) & (found.clearly | found.exactly()), found.value, value)
+        value = np.where(np.isnan(value), self.middle(parameters, ARRAYS), value)
+        return self.finished(value, words, draw, parameters, ARRAYS)
+
+    def quickly(self, words: tuple, parameters: Any, f: Functions) -> Any:
+        """The first attempt, or MISSING."""
+        found = self.attempt(words, parameters, f)
+        return f.where(found.clearly, found.value, MISSING)
+
+    def attempt(self, words: tuple, parameters: Any, f: Functions) -> Attempt:
+        raise NotImplementedError
+
+    def middle(self, parameters: Any, f: Functions) -> Any:
+        """What stands in where all attempts fail."""
+        raise NotImplementedError
+
+    def finished(self, value: Any, words: Words, draw: int, parameters: Any, f: Functions) -> Any:
+        """The result from the value accepted."""
+        raise NotImplementedError
 
 
 # ----------------------------------------------------------------------------------------------- gamma
@@ -110,35 +180,33 @@ class LogGammaDraw(Draw):
     Its derivative in the shape keeps the draw's quantile: implicit reparameterisation (Figurnov, Mohamed and Mnih 2018).
     """
 
-    dtype, attempts, numbers = "float64", GAMMA_ATTEMPTS, GAMMA_ATTEMPTS + 1
-    samples = [sample(np.array([7, 3], "uint64"), (3, 4), draw=5, low=0.05, high=4.0, dtypes=("float64",), grad=False)]
+    attempts, numbers = GAMMA_ATTEMPTS, GAMMA_ATTEMPTS + 1
+    samples = [sample(np.array([7, 3], "uint64"), (3, 4), np.full((3, 4), MISSING), draw=5, low=0.05, high=4.0, dtypes=("float64",), grad=False)]
 
-    def at(self, i: tuple, state: View, shape: View, *, draw: int) -> Any:
-        words, a = (lambda k: philox_words(*counter_at(i, shape.dims, state, k))), shape[i]
-        d = ir.select(a < 1, a + 1, a) - 1 / 3
-        found = self.first(words, draw, lambda w, f: self.attempt(w, d, f))
-        y = ir.call("log", d) + _select(ir.call("isnan", found), 0.0, found)
-        boosted = lambda: y + ir.call("log", KERNEL.unit(*words(draw + self.attempts)[:2])) / a
-        return _select(a < 0, math.nan, ir.cond(a < 1, boosted(), y))
-
-    def numpy(self, state: np.ndarray, shape: np.ndarray, *, draw: int) -> np.ndarray:
-        words, a = (lambda k: philox(*counters(shape.shape, state, k))), shape
-        d = np.where(a < 1, a + 1, a) - 1 / 3
-        found = self.first_of_arrays(words, draw, lambda w, f: self.attempt(w, d, f))
-        y = np.log(d) + np.where(np.isnan(found), 0.0, found)
-        y = np.where(a < 1, y + np.log(ARRAYS.unit(*words(draw + self.attempts)[:2])) / a, y)
-        return np.where(a < 0, np.nan, y)
-
-    @staticmethod
-    def attempt(w: tuple, d: Any, f: Functions) -> tuple:
-        """Whether d * t**3 is taken, and 3 * log(t)."""
-        x = f.sqrt(f.log(f.unit(w[0], w[1])) * -2) * f.cos(f.unit(w[2]) * (2 * math.pi))
-        t, u, x2 = x / f.sqrt(d * 9) + 1, f.unit(w[3]), x * x
+    def attempt(self, words: tuple, parameters: Any, f: Functions) -> Attempt:
+        """d * t**3, of which the value is 3 * log(t)."""
+        d = _boosted(parameters[0], f)
+        x = f.sqrt(f.log(f.unit(words[0], words[1])) * -2) * sine_of_half_turn(f.unit(words[2]), 11)
+        t, u, x2 = x / f.sqrt(d * 9) + 1, f.unit(words[3]), x * x
         log3 = 3 * f.log(t)                             # NaN below 0, which is refused
-        return f.either(u < 1 - 0.0331 * x2 * x2, lambda: f.log(u) < 0.5 * x2 + d * (1 - t * t * t + log3)), log3
+        return Attempt(log3, u < 1 - 0.0331 * x2 * x2, lambda: f.log(u) < 0.5 * x2 + d * (1 - t * t * t + log3))
 
-    def vjp(self, g: Node, y: Node, state: Node, shape: Node, *, draw: int) -> Any:
-        return STOP, g * log_gamma_slope(y, shape)
+    def middle(self, parameters: Any, f: Functions) -> Any:
+        return 0.0
+
+    def finished(self, value: Any, words: Words, draw: int, parameters: Any, f: Functions) -> Any:
+        a, = parameters
+        y = f.log(_boosted(a, f)) + value
+        y = f.lazily(a < 1, lambda: y + f.log(f.unit(*words(draw + self.attempts)[:2])) / a, y)
+        return f.where(a < 0, math.nan, y)
+
+    def vjp(self, g: Node, y: Node, state: Node, shape: Node, quick: Node, *, draw: int) -> Any:
+        return STOP, g * log_gamma_slope(y, shape), STOP
+
+
+def _boosted(a: Any, f: Functions) -> Any:
+    """d of Marsaglia and Tsang, for a shape of 1 or more."""
+    return f.where(a < 1, a + 1, a) - 1 / 3
 
 
 NODES, DEPTH = 24, 24.0
@@ -193,12 +261,12 @@ class Rejection:
     scale: Any
     log_mass: Callable[[Any], Any]
 
-    def attempt(self, w: tuple, f: Functions) -> tuple:
+    def attempt(self, w: tuple, f: Functions) -> Attempt:
         u, v = f.unit(w[0], w[1]) - 0.5, f.unit(w[2], w[3])
         us = 0.5 - f.abs(u)
         n = f.floor((2 * self.a / us + self.b) * u + self.centre)
-        slowly = lambda: (n >= 0) & (f.log(v * self.scale / (self.a / (us * us) + self.b)) <= self.log_mass(n))
-        return f.either((us >= 0.07) & (v <= self.quick), slowly), n
+        exactly = lambda: (n >= 0) & (f.log(v * self.scale / (self.a / (us * us) + self.b)) <= self.log_mass(n))
+        return Attempt(n, (us >= 0.07) & (v <= self.quick), exactly)
 
 
 @dataclass(frozen=True)
@@ -211,41 +279,42 @@ class Terms:
     def inverted(self, u: Any, f: Functions) -> Any:
         """How many of their partial sums are at most u."""
         term = total = self.first
-        count = f.real(u >= total)
+        count = f.count(u >= total)
         for k in range(TERMS - 1):
             term = term * self.ratio(k)
             total = total + term
-            count = count + f.real(u >= total)
-        return count
+            count = count + f.count(u >= total)
+        return f.real(count)
 
 
 class CountDraw(Draw):
-    """A count: term by term where few are expected, else by rejection. A derived row has `terms` and `rejection`, of expected counts."""
+    """A count: term by term where few are expected, else by rejection. A derived row says how, from the expected count and more."""
 
-    def at(self, i: tuple, state: View, *parameters: View, draw: int) -> Any:
-        words = lambda k: philox_words(*counter_at(i, parameters[0].dims, state, k))
-        expected, p, finish = self.normal_form(*(x[i] for x in parameters), KERNEL)
-        found = self.first(words, draw, self.rejection(expected, p, KERNEL).attempt)
-        often = ir.select(ir.call("isnan", found), ir.call("floor", expected), found)
-        few = self.terms(expected, p, KERNEL).inverted(KERNEL.unit(*words(draw)[:2]), KERNEL)
-        return ir.cast(finish(ir.cond(expected < FEW, few, often)), "int64")
+    dtype = "int64"
 
-    def numpy(self, state: np.ndarray, *parameters: np.ndarray, draw: int) -> np.ndarray:
-        words = lambda k: philox(*counters(parameters[0].shape, state, k))
-        expected, p, finish = self.normal_form(*parameters, ARRAYS)
-        found = self.first_of_arrays(words, draw, self.rejection(expected, p, ARRAYS).attempt)
-        often = np.where(np.isnan(found), np.floor(expected), found)
-        few = self.terms(expected, p, ARRAYS).inverted(ARRAYS.unit(*words(draw)[:2]), ARRAYS)
-        return finish(np.where(expected < FEW, few, often)).astype(np.int64)
+    def quickly(self, words: tuple, parameters: Any, f: Functions) -> Any:
+        expected, more, _ = self.normal_form(*parameters, f)
+        few = self.terms(expected, more, f).inverted(f.unit(words[0], words[1]), f)
+        return f.where(expected < FEW, few, super().quickly(words, parameters, f))
+
+    def attempt(self, words: tuple, parameters: Any, f: Functions) -> Attempt:
+        expected, more, _ = self.normal_form(*parameters, f)
+        return self.rejection(expected, more, f).attempt(words, f)
+
+    def middle(self, parameters: Any, f: Functions) -> Any:
+        return f.floor(self.normal_form(*parameters, f)[0])
+
+    def finished(self, value: Any, words: Words, draw: int, parameters: Any, f: Functions) -> Any:
+        return f.count(self.normal_form(*parameters, f)[2](value))
 
     def normal_form(self, *parameters: Any) -> tuple:
-        """The expected count, what else the formulas need, and what the count becomes."""
+        """The expected count, what else the formulas need, and what becomes of the count."""
         raise NotImplementedError
 
-    def terms(self, expected: Any, p: Any, f: Functions) -> Terms:
+    def terms(self, expected: Any, more: Any, f: Functions) -> Terms:
         raise NotImplementedError
 
-    def rejection(self, expected: Any, p: Any, f: Functions) -> Rejection:
+    def rejection(self, expected: Any, more: Any, f: Functions) -> Rejection:
         raise NotImplementedError
 
 
@@ -254,7 +323,7 @@ class PoissonDraw(CountDraw):
     Poisson random variables", algorithm PTRS.
     """
 
-    samples = [sample(np.array([7, 3], "uint64"), (3, 4), draw=5, low=0.05, high=40.0, dtypes=("float64",), grad=False)]
+    samples = [sample(np.array([7, 3], "uint64"), (3, 4), np.full((3, 4), MISSING), draw=5, low=10.0, high=40.0, dtypes=("float64",), grad=False)]
 
     def normal_form(self, mean: Any, f: Functions) -> tuple:
         return mean, None, lambda count: count
@@ -274,7 +343,8 @@ class BinomialDraw(CountDraw):
     algorithm BTRS. For p above 1/2 the failures are drawn.
     """
 
-    samples = [sample(np.array([7, 3], "uint64"), np.array([1.0, 20.0, 100.0]), np.array([0.3, 0.7, 0.4]), draw=5, dtypes=("float64",), grad=False)]
+    samples = [sample(np.array([7, 3], "uint64"), np.array([30.0, 40.0, 100.0]), np.array([0.4, 0.7, 0.4]), np.full(3, MISSING), draw=5,
+                      dtypes=("float64",), grad=False)]
 
     def normal_form(self, n: Any, p: Any, f: Functions) -> tuple:
         rare = f.where(p <= 0.5, p, 1 - p)

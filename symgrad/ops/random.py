@@ -70,6 +70,20 @@ def counters(shape: tuple, state: np.ndarray, draw: int) -> tuple:
     return (low(position), high(position) ^ high(step), np.full(shape, draw, np.uint64), low(step)), (low(seed), high(seed))
 
 
+def sine_of_half_turn(u: Any, terms: int) -> Any:
+    """sin(pi * (u - 1/2)) for u in [0, 1], by its power series; of variables, expressions or arrays.
+
+    For u uniform it has the distribution of the cosine of a uniform angle, and costs a third of a cosine. 7 terms serve float32, 11 float64.
+    """
+    angle = (u - 0.5) * math.pi
+    square = angle * angle
+    coefficients = [(-1) ** k / math.factorial(2 * k + 1) for k in range(terms)]
+    total = square * coefficients[-1] + coefficients[-2]
+    for c in coefficients[-3::-1]:
+        total = total * square + c
+    return angle * total
+
+
 class Stochastic(Row):
     """A row whose first input is the state of a stream; loops give each step a state of its own."""
 
