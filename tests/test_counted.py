@@ -217,3 +217,16 @@ def test_unique_elements(backend):
     whole = np.array([[5, -1, 5], [5, 2, -1]])
     for got, want in zip(sg.function([i], T.unique(i, return_inverse=True), backend=backend)(whole), np.unique(whole, return_inverse=True)):
         np.testing.assert_array_equal(got, want)
+
+
+def test_sides_of_a_choice_have_one_size():
+    c = T.scalar("c", "bool")
+    with pytest.raises(ValueError, match="choose the mask"):
+        sg.ifelse(c, x[m], x[~m])
+    with pytest.raises(ValueError, match="choose the mask"):
+        sg.ifelse(c, T.tensor("y", ("k", 3), "float64"), x[~m])
+    f = sg.function([x, m, c], [x[sg.ifelse(c, m, ~m)], sg.ifelse(c, x[m], x[m] * 2)])
+    for taken in (True, False):
+        chosen, doubled = f(X, MASKS[0], taken)
+        np.testing.assert_array_equal(chosen, X[MASKS[0] if taken else ~MASKS[0]])
+        np.testing.assert_array_equal(doubled, X[MASKS[0]] * (1 if taken else 2))

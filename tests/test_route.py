@@ -313,3 +313,58 @@ def test_a_loop_inside_a_choice():
     for _ in range(3):
         halved = halved * 0.5 + X
     np.testing.assert_allclose(got, np.where(X[:, :1] > 0, halved, X), rtol=1e-12)
+
+
+# ------------------------------------------------------------------------------ together with the rest
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_routes_at_every_step_of_a_loop(backend):
+    """Gates differ from step to step; the loop, its counting included, runs without Python on the CPU."""
+    steps, x = T.tensor("steps", (4, 5), "int64"), T.tensor("x", (5, D), "float64")
+    shared = experts()
+    y = sg.scan(lambda g, s: sg.route(g, [lambda r, w=w: T.tanh(r @ w) for w in shared], s), [steps], [x])
+    cost = (y[-1] ** 2).sum()
+    f = sg.function([steps, x], [y, *sg.grad(cost, [x, *shared])], backend=backend)
+    torch = pytest.importorskip("torch")
+    gates = rng.integers(0, 3, (4, 5))
+    tx, *tw = (torch.tensor(v, requires_grad=True) for v in (X, *WEIGHTS))
+    state, states = tx, []
+    for row in gates:
+        state = torch.stack([torch.tanh(state[i] @ tw[k]) for i, k in enumerate(row)])
+        states.append(state)
+    (state ** 2).sum().backward()
+    got = f(gates, X)
+    for value, want in zip(got, [torch.stack(states), tx.grad, *(w.grad for w in tw)]):
+        np.testing.assert_allclose(value, want.detach().numpy(), rtol=1e-9, atol=1e-12)
+
+
+def test_jacobians_of_routed_rows():
+    g, x = T.tensor("g", (5,), "int64"), T.tensor("x", (5, D), "float64")
+    y = sg.route(g, [lambda r: T.sin(r), lambda r: r @ WEIGHTS[1], lambda r: r ** 2], x)
+    whole, rows = sg.function([g, x], [sg.jacobian(y, x), sg.batch_jacobian(y, x)])(GATES[0], X)
+    one = {0: lambda r: np.diag(np.cos(r)), 1: lambda r: WEIGHTS[1].T, 2: lambda r: np.diag(2 * r)}
+    want = np.stack([one[k](r) for k, r in zip(GATES[0], X)])
+    np.testing.assert_allclose(rows, want, rtol=1e-12)
+    np.testing.assert_allclose(whole, np.einsum("iab,ij->iajb", want, np.eye(5)), rtol=1e-12, atol=1e-15)
+
+
+def test_routed_training_saves_checks_and_copies():
+    import pickle
+    g, x, target = T.tensor("g", ("n",), "int64"), T.tensor("x", ("n", D), "float64"), T.tensor("target", ("n", D), "float64")
+    gates = rng.integers(0, 3, 40)
+    values = rng.normal(size=(40, D))
+    wanted = each(gates, WEIGHTS, values)
+    made = []
+    for check in (None, "nan", "reference"):
+        shared = experts([w * 0.5 for w in WEIGHTS])
+        loss = ((sg.route(g, [lambda r, w=w: T.tanh(r @ w) for w in shared], x) - target) ** 2).mean()
+        step = sg.function([g, x, target], loss, updates=sg.optim.sgd(loss, shared, lr=0.5), check=check)
+        made.append([float(step(gates, values, wanted)) for _ in range(6)])
+    np.testing.assert_allclose(made[1:], [made[0]] * 2, rtol=1e-9)
+    assert made[0] == sorted(made[0], reverse=True)
+    for twin in (step.copy(), pickle.loads(pickle.dumps(step))):
+        assert float(twin(gates, values, wanted)) < made[0][-1]
+    before = [w.get_value() for w in shared]
+    with pytest.raises(IndexError):
+        step(np.where(gates == 2, 3, gates), values, wanted)
+    for w, old in zip(shared, before):
+        np.testing.assert_array_equal(w.get_value(), old)       # all updates or none

@@ -325,6 +325,15 @@ def result_of_loop(node: Node, operands: Sequence[Operand], size: Any) -> Node:
     return full(result, False, size) if result.ndim == node.ndim else transpose(result, (1, 0, *range(2, result.ndim)))
 
 
+def rows_permuted(node: Node, operands: Sequence[Operand], size: Any) -> Node:
+    """Rows of all examples by one permutation: rows in front."""
+    (x, _), (order_, differs), (inverse, _) = operands
+    if differs:
+        return one_by_one(node, operands, size)
+    swap = lambda v: transpose(v, (1, 0, *range(2, v.ndim)))
+    return swap(make(node.op, [swap(x), order_, inverse]))
+
+
 def ragged(node: Node, operands: Sequence[Operand], size: Any) -> Node:
     raise ShapeError(four_parts("one size for all examples", f"{node.op.name}: the examples of a batch would have different sizes", node.where,
                                 "T.where(mask, x, 0) instead of x[mask]; or select before batching"))
@@ -332,7 +341,7 @@ def ragged(node: Node, operands: Sequence[Operand], size: Any) -> Node:
 
 BATCHERS: dict[str, Batcher] = {
     "scan": loop, "item": result_of_loop,
-    "count": ragged,
+    "count": ragged, "permuted": rows_permuted,
     "reshape": lambda node, operands, size: reshape(operands[0][0], (size, *node.attrs["shape"])),
     "broadcast_to": spread,
     "transpose": turned,

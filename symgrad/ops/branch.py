@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ..base import dtypes
+from ..base import dtypes, poly
 from ..base.errors import DTypeError, ShapeError, four_parts
 from ..base.origin import show, user_line
 from ..graph.node import Node, make
@@ -97,6 +97,12 @@ def _matching(then: Any, otherwise: Any) -> tuple[Node, Node]:
             "ifelse with sides of one type", [f"then  {then.dtype} {shape_text(then.dims)}, made at {then.where}",
                                              f"else  {otherwise.dtype} {shape_text(otherwise.dims)}, made at {otherwise.where}"], show(user_line()),
             "reshape or cast one side"))
+    counted = [(a, b) for a, b in zip(then.dims, otherwise.dims) if a != b and any(d.kind == "counted" for size in (a, b) for d in poly.atoms(size))]
+    if counted:
+        raise ShapeError(four_parts("ifelse with sides of one size", [f"then  {shape_text(then.dims)}, made at {then.where}",
+                                                                     f"else  {shape_text(otherwise.dims)}, made at {otherwise.where}",
+                                                                     "data decide a size on one side, and not in the same way on the other"],
+                                    show(user_line()), "choose the mask, then select: x[sg.ifelse(condition, mask, other_mask)]"))
     return then, otherwise
 
 
