@@ -106,3 +106,19 @@ def test_sizes_counted_from_a_softmax():
     f = sg.function([x], y[y > 0.15])
     value = np.array([1, 2, 3, 4, 0], "float32")
     np.testing.assert_allclose(f(value), softmax(value, 0)[softmax(value, 0) > 0.15], rtol=1e-6)
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2, None])
+@pytest.mark.parametrize("op", ["argmax", "argmin"])
+def test_places_of_extremes(op, axis):
+    f, (x,) = compile_(lambda x: getattr(T, op)(x, axis), (5, 70, 6))
+    x = np.round(x)                                    # ties: the first one counts
+    np.testing.assert_array_equal(f(x), getattr(np, op)(x, axis=axis))
+    x[2, 3, 4], x[4, 3, 4], x[2, 60, 4] = np.nan, np.nan, -np.inf
+    np.testing.assert_array_equal(f(x), getattr(np, op)(x, axis=axis))
+    assert f(x).dtype == "int64"
+
+
+def test_a_row_without_a_largest_element():
+    f, _ = compile_(lambda x: T.argmax(x, 1), (2, 9))
+    np.testing.assert_array_equal(f(np.full((2, 9), -np.inf, "float32")), [0, 0])

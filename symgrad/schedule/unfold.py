@@ -1,4 +1,4 @@
-"""Softmax and its kin as reductions and elementwise ops, which are grouped and fused like any others.
+"""Softmax, argmax and their kin as reductions and elementwise ops, which are grouped and fused like any others.
 
 Their rows say what one element is, folds over a whole axis included; computed so, every element would repeat them.
 """
@@ -8,6 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+
+from ..base import poly
 from ..graph.node import Node, constant, make
 from ..graph.walk import order, substitute
 from ..ops.row import ROWS
@@ -45,4 +48,19 @@ def _logsumexp(x: Node, axis: tuple[int, ...], keepdims: bool) -> Node:
     return result if keepdims else _apply("reshape", result, shape=tuple(d for k, d in enumerate(x.dims) if k not in axis))
 
 
-DEFINITIONS: dict[str, Callable[..., Node]] = {"softmax": _softmax, "log_softmax": _log_softmax, "logsumexp": _logsumexp}
+def _place_of(extreme: str) -> Callable[..., Node]:
+    def place(x: Node, axis: tuple[int, ...], keepdims: bool) -> Node:
+        """The first place of the largest (or smallest) element, or of a NaN."""
+        sizes = tuple(d if k in axis else 1 for k, d in enumerate(x.dims))
+        count = poly.product(sizes)
+        dtype = "int32" if isinstance(count, int) and count < 2**31 else "int64"
+        places = _apply("reshape", _apply("arange", start=0, step=1, size=count, dtype=dtype), shape=sizes)
+        found = _apply("equal", x, _apply(extreme, x, axis=axis, keepdims=True))
+        found = _apply("logical_or", found, _apply("isnan", x)) if x.dtype.startswith("float") else found
+        first = _apply("min", _apply("where", found, places, constant(np.iinfo(dtype).max, dtype)), axis=axis, keepdims=keepdims)
+        return _apply("cast", first, dtype="int64") if dtype != "int64" else first
+    return place
+
+
+DEFINITIONS: dict[str, Callable[..., Node]] = {"softmax": _softmax, "log_softmax": _log_softmax, "logsumexp": _logsumexp,
+                                           "argmax": _place_of("max"), "argmin": _place_of("min")}
