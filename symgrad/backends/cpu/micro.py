@@ -16,6 +16,7 @@ from llvmlite.ir import Value
 from .micro_code import Micro, factory
 from .micro_plain import (  # noqa: F401  (the plain backend looks for a twin of every factory here)
     plain_argmax_micro,
+    plain_claim_micro,
     plain_copy_micro,
     plain_dot_micro,
     plain_max_micro,
@@ -32,6 +33,7 @@ from .values import declared, keep_rolled
 
 __all__ = [
     "argmax_micro",
+    "claim_micro",
     "copy_micro",
     "dot_micro",
     "max_micro",
@@ -265,32 +267,23 @@ def max_micro(dtype: str, lanes: int, count: int, *, columns: Sequence[int]) -> 
 
 
 @factory
-def argmax_micro(
-    dtype: str, lanes: int, count: int, *, columns: Sequence[int], places: Sequence[int], stride: int
-) -> Micro:
+def argmax_micro(dtype: str, lanes: int, count: int, *, columns: Sequence[int]) -> Micro:
     """The running maximum `mk(x, y, at, place)` that also keeps where it was found.
 
-    As `max_micro`, and at[p] (int32) becomes place + places[k] + p*stride where candidate columns[k] is
-    taken, which it is if it exceeds all earlier ones or is NaN.
+    As `max_micro`, and at[p] (int32) becomes place + k where candidate columns[k] is taken, which it is if it
+    exceeds all earlier ones or is NaN.
     """
     def emit(b: ir.IRBuilder, x: Value, y: Value, at: Value, place: Value) -> None:
-        vec, numbers = _Vectors(b, dtype, lanes), ir.VectorType(I32, lanes)
-        at = b.bitcast(at, ir.PointerType(I32))
-
-        def splat(number: Value) -> Value:
-            first = b.insert_element(ir.Constant(numbers, ir.Undefined), number, ir.Constant(I32, 0))
-            return vec.shuffle(first, ir.Constant(numbers, ir.Undefined), [0] * lanes)
+        vec, at = _Vectors(b, dtype, lanes), b.bitcast(at, ir.PointerType(I32))
+        places = [_splat_int32(b, lanes, b.add(place, _int(k))) for k in range(len(columns))]
 
         def positions(p: Value, nothing: list) -> list:
-            at_here = b.bitcast(b.gep(at, [p]), ir.PointerType(numbers))
+            at_here = b.bitcast(b.gep(at, [p]), ir.PointerType(ir.VectorType(I32, lanes)))
             best, winner = vec.load(vec.at(y, p), 0), b.load(at_here, align=4)
-            ramp = b.add(splat(b.trunc(b.add(place, b.mul(p, _int(stride))), I32)),
-                         ir.Constant(numbers, [lane * stride for lane in range(lanes)]))
-            for column, offset in zip(columns, places):
+            for column, here in zip(columns, places):
                 candidate = vec.load(vec.at(x, p), column)
                 take = vec.beats(candidate, best)
-                best = b.select(take, candidate, best)
-                winner = b.select(take, b.add(ramp, ir.Constant(numbers, [offset] * lanes)), winner)
+                best, winner = b.select(take, candidate, best), b.select(take, here, winner)
             vec.store(vec.at(y, p), 0, best)
             b.store(winner, at_here, align=4)
             return nothing
@@ -298,6 +291,39 @@ def argmax_micro(
         _loop(b, _int(0), _int(count), lanes, [], positions)
 
     return Micro(emit, pointers=3, sizes=1)
+
+
+@factory
+def claim_micro(dtype: str, lanes: int, count: int, *, columns: Sequence[int], taps: Sequence[int]) -> Micro:
+    """The gradient `mk(at, g, y, place)` of a maximum, gathered by those that may have won (`at` is of `argmax_micro`).
+
+    y[p] += sum over k of g[columns[k] + p] where at[columns[k] + p] == place + taps[k], for p < count. All are read and
+    written in whole vectors.
+    """
+    def emit(b: ir.IRBuilder, at: Value, g: Value, y: Value, place: Value) -> None:
+        vec, at = _Vectors(b, dtype, lanes), b.bitcast(at, ir.PointerType(I32))
+        mine = [_splat_int32(b, lanes, b.add(place, _int(tap))) for tap in taps]
+
+        def positions(p: Value, nothing: list) -> list:
+            total = vec.load(vec.at(y, p), 0)
+            for column, here in zip(columns, mine):
+                there = b.add(p, _int(column))
+                winner = b.load(b.bitcast(b.gep(at, [there]), ir.PointerType(ir.VectorType(I32, lanes))), align=4)
+                share = b.select(b.icmp_signed("==", winner, here), vec.load(vec.at(g, there), 0), vec.zero)
+                total = b.fadd(total, share)
+            vec.store(vec.at(y, p), 0, total)
+            return nothing
+
+        _loop(b, _int(0), _int(count), lanes, [], positions)
+
+    return Micro(emit, pointers=3, sizes=1)
+
+
+def _splat_int32(b: ir.IRBuilder, lanes: int, number: Value) -> Value:
+    """A vector of int32 that are all this int64."""
+    empty = ir.Constant(ir.VectorType(I32, lanes), ir.Undefined)
+    first = b.insert_element(empty, b.trunc(number, I32), ir.Constant(I32, 0))
+    return b.shuffle_vector(first, empty, ir.Constant(ir.VectorType(I32, lanes), [0] * lanes))
 
 
 @factory

@@ -111,17 +111,26 @@ def plain_max_micro(dtype: str, lanes: int, count: int, *, columns: Sequence[int
     return kernel
 
 
-def plain_argmax_micro(dtype: str, lanes: int, count: int, *, columns: Sequence[int], places: Sequence[int],
-                       stride: int) -> Callable:
+def plain_argmax_micro(dtype: str, lanes: int, count: int, *, columns: Sequence[int]) -> Callable:
     whole = -(-count // lanes) * lanes
 
     def kernel(x: Array, y: Array, at: Array, place: int) -> None:
         best, winner = part(y, 0, whole), part(at, 0, whole)
-        for column, offset in zip(columns, places):
+        for k, column in enumerate(columns):
             candidate = part(x, column, whole)
             take = beats(candidate, best)
             best[take] = candidate[take]
-            winner[take] = (place + offset + stride * np.arange(whole))[take]
+            winner[take] = place + k
+    return kernel
+
+
+def plain_claim_micro(dtype: str, lanes: int, count: int, *, columns: Sequence[int], taps: Sequence[int]) -> Callable:
+    whole = -(-count // lanes) * lanes
+
+    def kernel(at: Array, g: Array, y: Array, place: int) -> None:
+        total = part(y, 0, whole)
+        for column, tap in zip(columns, taps):
+            total += np.where(part(at, column, whole) == place + tap, part(g, column, whole), 0)
     return kernel
 
 

@@ -69,24 +69,27 @@ def max_pool_forward(problem: Pool, epilogue: Epilogue, *, target: Target | None
     out, o = Writer(target.shared), problem
     direct = not o.padded and o.r * o.s <= UNROLLED_WINDOW
     if not direct:
-        lines = _Lines.make(out, o, target.lanes(o.dtype))
-        line = out.buffer(o.dtype, lines.length)
-    with _planes(out, o), out.loop("p", o.p):
-        if direct:
-            out.add(f"row = image + {sum_text(('p', o.stride[0] * o.w))}")
-            cells = [(r * o.dilation[0] * o.w + s * o.dilation[1]) for r in range(o.r) for s in range(o.s)]
-            value = _tree(
-                f"maximum_{o.dtype}", [f"{o.x}[{sum_text('row', ('q', o.stride[1]), at)}]" for at in cells]
-            )
-        else:
+        rows = _Rows.make(out, o, target.lanes(o.dtype))
+        line = out.buffer(o.dtype, round_up(o.q, rows.lanes))
+    with _planes(out, o):
+        if not direct:
+            rows.emit_copy(out, o)
+        with out.loop("p", o.p):
+            if direct:
+                out.add(f"row = image + {sum_text(('p', o.stride[0] * o.w))}")
+                cells = [(r * o.dilation[0] * o.w + s * o.dilation[1]) for r in range(o.r) for s in range(o.s)]
+                value = _tree(
+                    f"maximum_{o.dtype}", [f"{o.x}[{sum_text('row', ('q', o.stride[1]), at)}]" for at in cells]
+                )
+            else:
+                with out.loop("q", o.q):
+                    out.add(f"{line}[q] = lit_{o.dtype}('-inf')")
+                with _window_rows(out, o):
+                    mk = out.micro(f"max_micro({o.dtype!r}, {rows.lanes}, {o.q}, columns={rows.columns(o)})")
+                    out.add(f"{mk}(advance({rows.name}, row * {rows.pitch}), {line})")
+                value = f"{line}[q]"
             with out.loop("q", o.q):
-                out.add(f"{line}[q] = lit_{o.dtype}('-inf')")
-            with lines.rows(out, o):
-                mk = out.micro(f"max_micro({o.dtype!r}, {lines.lanes}, {o.q}, columns={lines.columns(o)})")
-                out.add(f"{mk}({lines.phases}, {line})")
-            value = f"{line}[q]"
-        with out.loop("q", o.q):
-            out.add(f"value = {value}", *epilogue(("n", "channel", "p", "q"), "value"))
+                out.add(f"value = {value}", *epilogue(("n", "channel", "p", "q"), "value"))
     return out.text()
 
 
@@ -94,7 +97,7 @@ def max_pool_backward(problem: Pool, epilogue: Epilogue, *, target: Target | Non
     """The text of the gradient to x from `x` and `g`; the epilogue gets (n, c, h, w) indices."""
     target = target or host_target()
     out = Writer(target.shared)
-    (_emit_tiles if problem.tiles else _emit_scatter)(out, problem, epilogue, target.lanes(problem.dtype))
+    (_emit_tiles if problem.tiles else _emit_windows)(out, problem, epilogue, target.lanes(problem.dtype))
     return out.text()
 
 
@@ -109,52 +112,53 @@ def _planes(out: Writer, o: Pool) -> Iterator[None]:
 
 
 @dataclass(frozen=True)
-class _Lines:
-    """One image row at a time, padded with -inf and split by the stride: window columns are contiguous."""
+class _Rows:
+    """The rows of one image, padded with -inf at both sides and split by the stride: window columns are contiguous."""
 
-    border: str
-    phases: str         # the border itself if the stride is 1
+    name: str
+    border: str         # one row before it is split; the rows themselves if the stride is 1
     length: int         # of a phase
+    pitch: int          # of a row
     lanes: int
 
     @staticmethod
-    def make(out: Writer, o: Pool, lanes: int) -> _Lines:
-        step = o.stride[1]
+    def make(out: Writer, o: Pool, lanes: int) -> _Rows:
+        step, left = o.stride[1], o.padding[1][0]
         length = round_up(o.q + (o.s - 1) * o.dilation[1] // step, lanes)
-        size = max(length * step, o.padding[1][0] + round_up(o.w, lanes)) + lanes
-        border = out.buffer(o.dtype, size)
+        row = max(length * step, left + round_up(o.w, lanes))
+        pitch = length * step if step > 1 else row
+        name = out.buffer(o.dtype, o.h * pitch + lanes)
+        border, size = (out.buffer(o.dtype, row + lanes), row + lanes) if step > 1 else (name, o.h * pitch + lanes)
         with out.loop("q", size):
             out.add(f"{border}[q] = lit_{o.dtype}('-inf')")
-        return _Lines(border, out.buffer(o.dtype, length * step) if step > 1 else border, length, lanes)
+        return _Rows(name, border, length, pitch, lanes)
 
     def columns(self, o: Pool) -> tuple[int, ...]:
         """Where the candidates of each window column start."""
         step, reaches = o.stride[1], [s * o.dilation[1] for s in range(o.s)]
         return tuple(reach % step * self.length + reach // step for reach in reaches)
 
-    @contextmanager
-    def rows(self, out: Writer, o: Pool) -> Iterator[None]:
-        """Loops over the window rows of line p that lie in the image, each prepared in the phases."""
-        (top, _), (left, _) = o.padding
-        with out.loop("r", o.r):
-            out.add(f"row = {sum_text(('p', o.stride[0]), ('r', o.dilation[0]), -top)}")
-            with out.block(f"if row >= 0 and row < {o.h}:"):
-                written = emit_row_copy(
-                    out,
-                    o.dtype,
-                    self.lanes,
-                    f"advance({o.x}, image + row * {o.w})",
-                    self.border,
-                    str(left),
-                    o.w,
-                )
-                if written > o.w:
-                    with out.block(f"for q in range({left + o.w}, {left + written}):"):
-                        out.add(f"{self.border}[q] = lit_{o.dtype}('-inf')")
-                if o.stride[1] > 1:
-                    split = out.micro(f"split_micro({o.dtype!r}, {self.lanes}, {o.stride[1]})")
-                    out.add(f"{split}({self.border}, {self.phases}, {self.length}, {self.length})")
-                yield
+    def emit_copy(self, out: Writer, o: Pool) -> None:
+        """Fills the rows from the image."""
+        left, step = o.padding[1][0], o.stride[1]
+        with out.loop("row", o.h):
+            out.add(f"at = {sum_text(('row', self.pitch) if step == 1 else 0, left)}")
+            written = emit_row_copy(out, o.dtype, self.lanes, f"advance({o.x}, image + row * {o.w})", self.border, "at", o.w)
+            if written > o.w:
+                with out.block(f"for q in range(at + {o.w}, at + {written}):"):
+                    out.add(f"{self.border}[q] = lit_{o.dtype}('-inf')")
+            if step > 1:
+                split = out.micro(f"split_micro({o.dtype!r}, {self.lanes}, {step})")
+                out.add(f"{split}({self.border}, advance({self.name}, row * {self.pitch}), {self.length}, {self.length})")
+
+
+@contextmanager
+def _window_rows(out: Writer, o: Pool) -> Iterator[None]:
+    """A loop over the taps r of line p whose `row` lies in the image."""
+    with out.loop("r", o.r):
+        out.add(f"row = {sum_text(('p', o.stride[0]), ('r', o.dilation[0]), -o.padding[0][0])}")
+        with out.block(f"if row >= 0 and row < {o.h}:"):
+            yield
 
 
 def _tree(function: str, values: list[str]) -> str:
@@ -188,43 +192,51 @@ def _emit_tiles(out: Writer, o: Pool, epilogue: Epilogue, lanes: int) -> None:
                 out.add(f"value = {lines}[half*{pitch} + w]", *epilogue(("n", "channel", "h", "w"), "value"))
 
 
-def _emit_scatter(out: Writer, o: Pool, epilogue: Epilogue, lanes: int) -> None:
-    """Any windows: finds the winners of a line of outputs, then adds their cotangents into a plane."""
-    lines = _Lines.make(out, o, lanes)
-    plane, best = out.buffer(o.dtype, o.h * o.w), out.buffer(o.dtype, lines.length)
-    first, winner = out.buffer("int32", o.q), out.buffer("int32", lines.length)
-    top, left = o.padding[0][0], o.padding[1][0]
+def _emit_windows(out: Writer, o: Pool, epilogue: Epilogue, lanes: int) -> None:
+    """Any windows: finds which tap wins in each of them, then every pixel collects from the windows that it won."""
+    rows, step, left = _Rows.make(out, o, lanes), o.stride[1], o.padding[1][0]
+    reaches = [s * o.dilation[1] for s in range(o.s)]
+    front, count = round_up(max(reaches) // step, lanes), round_up((o.w - 1 + left) // step + 1, lanes)
+    pitch = front + max(count, round_up(o.q, lanes)) + lanes            # of a line of windows: zeros, its cotangent, zeros
+    first, winner = out.buffer("int32", o.q), out.buffer("int32", o.p * pitch)
+    cotangent, best = out.buffer(o.dtype, o.p * pitch), out.buffer(o.dtype, round_up(o.q, lanes))
+    phases, line = out.buffer(o.dtype, step * count), out.buffer(o.dtype, step * count)
+    out.zero(o.dtype, cotangent, "0", o.p * pitch)
     with out.loop("q", o.q):                # the first column of each window that lies in the image, or -1
-        out.add(
-            f"column = {sum_text(('q', o.stride[1]), -left)}",
-            f"column = column + (max(-column, 0) + {o.dilation[1] - 1}) // {o.dilation[1]} * {o.dilation[1]}",
-        )
-        last = sum_text(("q", o.stride[1]), (o.s - 1) * o.dilation[1] - left)
-        with out.block(f"if column < {o.w} and column <= {last}:"):
-            out.add(f"{first}[q] = index_to_int32(column)")
-        with out.block("else:"):
-            out.add(f"{first}[q] = lit_int32(-1)")
+        inside = _first_inside(out, "s", "q", o.stride[1], o.dilation[1], left, o.w, o.s)
+        out.add(f"{first}[q] = where_int32({inside}, index_to_int32(s), lit_int32(-1))")
     with _planes(out, o):
-        out.zero(o.dtype, plane, "0", o.h * o.w)
+        rows.emit_copy(out, o)
         with out.loop("p", o.p):
-            last = sum_text(("p", o.stride[0]), (o.r - 1) * o.dilation[0] - top)
-            out.add(
-                f"row = {sum_text(('p', o.stride[0]), -top)}",
-                f"row = row + (max(-row, 0) + {o.dilation[0] - 1}) // {o.dilation[0]} * {o.dilation[0]}",
-                f"inside = row < {o.h} and row <= {last}",
-            )
-            with out.loop("q", o.q):
+            out.add(f"at = {sum_text(('p', pitch), front)}")
+            emit_row_copy(out, o.dtype, lanes, f"advance({o.g}, pooled + p * {o.q})", cotangent, "at", o.q)
+            inside = _first_inside(out, "r", "p", o.stride[0], o.dilation[0], o.padding[0][0], o.h, o.r)
+            out.add(f"inside = {inside}", f"start = index_to_int32(r * {o.s})")
+            with out.loop("q", o.q):        # a window may lie in the padding as a whole
                 out.add(f"{best}[q] = lit_{o.dtype}('-inf')",
-                        f"{winner}[q] = add_int32({first}[q], index_to_int32(row * {o.w}))")
-            with lines.rows(out, o):
-                mk = out.micro(
-                    f"argmax_micro({o.dtype!r}, {lanes}, {o.q}, columns={lines.columns(o)}, "
-                    f"places={tuple(s * o.dilation[1] - left for s in range(o.s))}, stride={o.stride[1]})"
-                )
-                out.add(f"{mk}({lines.phases}, {best}, {winner}, row * {o.w})")
-            with out.block("if inside:"), out.loop("q", o.q):  # a window may lie in the padding as a whole
-                with out.block(f"if ge_int32({first}[q], lit_int32(0)):"):
-                    out.add(f"pixel = cast_int32_int64({winner}[q])",
-                            f"{plane}[pixel] = {plane}[pixel] + {o.g}[pooled + p * {o.q} + q]")
-        with out.loop("h", o.h), out.loop("w", o.w):
-            out.add(f"value = {plane}[h * {o.w} + w]", *epilogue(("n", "channel", "h", "w"), "value"))
+                        f"{winner}[at + q] = where_int32(logand_bool(inside, ge_int32({first}[q], lit_int32(0))), add_int32({first}[q], start), lit_int32(-1))")
+            with _window_rows(out, o):
+                mk = out.micro(f"argmax_micro({o.dtype!r}, {lanes}, {o.q}, columns={rows.columns(o)})")
+                out.add(f"{mk}(advance({rows.name}, row * {rows.pitch}), {best}, advance({winner}, at), r * {o.s})")
+        with out.loop("h", o.h):
+            out.zero(o.dtype, phases, "0", step * count)
+            with out.loop("r", o.r):
+                out.add(f"above = {sum_text('h', ('r', -o.dilation[0]), o.padding[0][0])}", f"p = above // {o.stride[0]}")
+                with out.block(f"if above >= 0 and p * {o.stride[0]} == above and p < {o.p}:"):
+                    out.add(f"at = {sum_text(('p', pitch))}")
+                    for phase in range(step):
+                        taps = tuple(s for s, reach in enumerate(reaches) if reach % step == phase)
+                        if taps:
+                            columns = tuple(front - reaches[s] // step for s in taps)
+                            mk = out.micro(f"claim_micro({o.dtype!r}, {lanes}, {count}, columns={columns}, taps={taps})")
+                            out.add(f"{mk}(advance({winner}, at), advance({cotangent}, at), advance({phases}, {phase * count}), r * {o.s})")
+            with out.loop("q", count):
+                out.add(*(f"{line}[{sum_text(('q', step), phase)}] = {phases}[{sum_text('q', phase * count)}]" for phase in range(step)))
+            with out.loop("w", o.w):
+                out.add(f"value = {line}[{sum_text('w', left)}]", *epilogue(("n", "channel", "h", "w"), "value"))
+
+
+def _first_inside(out: Writer, tap: str, window: str, stride: int, dilation: int, lead: int, size: int, taps: int) -> str:
+    """Prints the first tap of a window that lies behind the leading padding; the condition that it exists and lies in the image."""
+    out.add(f"{tap} = (max({sum_text(lead, (window, -stride))}, 0) + {dilation - 1}) // {dilation}")
+    return f"{tap} < {taps} and {sum_text((window, stride), (tap, dilation), -lead)} < {size}"
