@@ -65,4 +65,5 @@ def _combined(nest: Nest, loop: Atom, kept: tuple[tuple[Atom, Any], ...], number
             return replace(e, reduced=frozenset({along}))
         value = ir.load(memory[e.node], number * e.node._type.size + e.at, e.node.dtype)
         return Accumulate(e.node, e.at, value, e.operation, frozenset({along}))
-    return Nest((*kept, (along, along.extent)), tuple(map(change, mine)))
+    # results lie next to each other, so their loop is inside
+    return Nest(((along, along.extent), *kept), tuple(map(change, mine)))

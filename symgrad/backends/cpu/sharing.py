@@ -20,9 +20,10 @@ from ...schedule.rows import Rows
 from ..generic import Shared, SharedLoop
 from ..text import CHUNK
 
-WORTH = 15_000_000          # picoseconds of work from which on sharing pays
-FLOP, BYTE = 25, 60         # picoseconds of one operation of a contraction, of a byte that passes
-ACCESS, SIMPLE, DIVISION, FUNCTION = 150, 40, 200, 600      # of one load or store, of one operation on an element
+WORTH = 20_000_000          # picoseconds of work from which on sharing pays
+# Measured on Zen 3 with AVX2, float32, arrays of some MB:
+FLOP, BYTE = 25, 20         # picoseconds of one operation of a contraction, of a byte that passes
+ACCESS, SIMPLE, DIVISION, FUNCTION = 40, 20, 100, 450       # of one load or store, of one operation on an element
 MANY = 16                   # parts of a loop that is worth cutting
 PART = 2_500_000            # picoseconds of work in a part of a long reduction ...
 FEWEST, MOST = 16, 64       # ... of which there are so many
