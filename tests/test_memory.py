@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import itertools
+import re
 
 import numpy as np
 import pytest
 
 import symgrad as sg
 import symgrad.tensor as T
+from symgrad.backends.cpu import build
 from symgrad.graph.walk import order, substitute
-from symgrad.schedule.memory import Lifetime, place, rounded
+from symgrad.schedule.memory import Lifetime, most_alive, place, placed_by_size, placed_in_time, rounded
 from symgrad.testing import random_graph
 
 CANARY = 0xA5
@@ -153,8 +155,9 @@ def test_random_updates(seed, rng):
 
 
 # ------------------------------------------------------------------------------------------------ the arena
+@pytest.mark.parametrize("place", [placed_in_time, placed_by_size, place])
 @pytest.mark.parametrize("seed", range(40))
-def test_pieces_that_live_at_the_same_time_do_not_overlap(seed):
+def test_pieces_that_live_at_the_same_time_do_not_overlap(seed, place):
     rng = np.random.default_rng(seed)
     items = []
     for k in range(60):
@@ -165,6 +168,14 @@ def test_pieces_that_live_at_the_same_time_do_not_overlap(seed):
         if a.first <= b.last and b.first <= a.last:
             assert offsets[a.buffer] + a.nbytes <= offsets[b.buffer] or offsets[b.buffer] + b.nbytes <= offsets[a.buffer]
     assert max(offsets[i.buffer] + i.nbytes for i in items) <= end <= sum(rounded(i.nbytes) for i in items)
+    assert end >= most_alive(items) >= max(rounded(i.nbytes) for i in items)
+
+
+def test_a_long_life_in_the_way_is_put_aside():
+    """Placed as they come, the small one that lives on splits the room that two large ones could share."""
+    small, large = 64 * 10, 64 * 100
+    items = [Lifetime("a", large, 0, 0), Lifetime("b", small, 0, 2), Lifetime("c", large + small, 1, 1), Lifetime("d", small, 1, 2)]
+    assert place(items)[1] == most_alive(items) < placed_in_time(items)[1]
 
 
 def with_canaries(monkeypatch):
@@ -236,3 +247,31 @@ def test_a_recurrent_network_trains_in_place(rng):
     cost = T.mean(hs[-1] ** 2)
     f = agree([wx, wh, b], sg.optim.sgd(cost, [wx, wh, b], lr=0.1), [xs], [rng.normal(size=(7, 3, 5)).astype("f")], [cost])
     assert {plan_of(f).taken[y] for y in plan_of(f).outputs if y in plan_of(f).taken} == {wx, wh, b}
+
+
+def test_arenas_of_sizes_seen_before_do_not_pile_up(monkeypatch):
+    """A function of open sizes keeps some of what it laid out, not all of it."""
+    monkeypatch.setattr(build, "KEPT_BYTES", 1 << 20)
+    monkeypatch.setattr(build, "SPECIALISED", 0)
+    x = T.tensor("x", (None, 100))
+    f = sg.function([x], T.sum(T.cumsum(T.tanh(T.cumsum(x, axis=0)), axis=1)), backend="cpu")
+    for n in range(200, 1200, 100):
+        point = np.full((n, 100), 1e-3, "f")
+        np.testing.assert_allclose(f(point), np.cumsum(np.tanh(np.cumsum(point, axis=0)), axis=1).sum(), rtol=1e-4)
+        kept = [b.arena_bytes for b in f.executable.generic.bindings.values()]
+        assert sum(kept) <= 1 << 20 or len(kept) == 1
+
+
+def test_explain_says_what_memory_is_for(rng):
+    x, w = T.matrix("x", shape=(8, 12)), sg.shared(rng.normal(size=(12, 12)).astype("f"), "w")
+    mask = T.relu(x @ w) > 0
+    cost = T.sum(T.where(mask, x @ w, 0) @ w) + T.sum(T.where(mask, T.tanh(x @ w), 1), axis=0).max()
+    f = sg.function([x], cost, updates={w: w - 0.01 * sg.grad(cost, w)}, backend="cpu")
+    text = f.explain()
+    assert re.search(r"arena [\d.]+ KiB for [\d.]+ KiB of values and scratch", text)
+    assert re.search(r"written in place: .*over w", text)
+    plan, bound = plan_of(f), f.executable.programs[()].bound({})
+    alone = sum(p.nbytes for p in plan.lifetimes(bound.size_of, shared=False))
+    assert f"arena {bound.arena_bytes / 1024:.1f} KiB for {alone / 1024:.1f} KiB" in text
+    several = [n for n in {n for k in plan.kernels for n in k.nodes} if sum(n in set(k.nodes) for k in plan.kernels) > 1 and n.op.name == "greater"]
+    assert bool(several) == ("computed again" in text and "greater" in text.split("computed again")[-1])

@@ -11,7 +11,8 @@ import numpy as np
 from ..base import poly
 from ..graph.node import CONSTANT, INPUT, SHARED, Node, make
 from ..ops.row import ROWS
-from ..schedule.plan import Loop, Move, Plan, table
+from ..schedule.plan import Loop, Move, Plan
+from ..schedule.report import table
 from ..schedule.unfold import unfolded
 from . import plain
 from .generic import NoTemplates, arranged, distinct_outputs, make_plan, shapes_of, size_deciders

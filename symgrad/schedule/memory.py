@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import bisect
 import heapq
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 ALIGNMENT = 64          # bytes: a cache line, and the widest vector
+FEW = 300               # buffers for which the better of two ways to place them is looked for
 STAGGER = 128           # buffers do not start on the same set of a cache
 
 
@@ -23,10 +25,40 @@ class Lifetime:
 
 
 def place(lifetimes: Sequence[Lifetime]) -> tuple[dict[Any, int], int]:
-    """Byte offsets in one arena, and its size.
+    """Byte offsets in one arena, and its size."""
+    in_time = placed_in_time(lifetimes)
+    if len(lifetimes) > FEW or in_time[1] <= most_alive(lifetimes):
+        return in_time
+    return min(in_time, placed_by_size(lifetimes), key=lambda found: found[1])
 
-    In the order in which buffers are first written, each takes the smallest gap that holds it; gaps open when buffers die and
-    grow together. Near linear: graphs may have very many buffers.
+
+def most_alive(lifetimes: Sequence[Lifetime]) -> int:
+    """The bytes that are alive at once, which no arena is smaller than."""
+    change: dict[int, int] = {}
+    for item in lifetimes:
+        change[item.first] = change.get(item.first, 0) + rounded(item.nbytes)
+        change[item.last + 1] = change.get(item.last + 1, 0) - rounded(item.nbytes)
+    return max(itertools.accumulate(change[k] for k in sorted(change)), default=0)
+
+
+def placed_by_size(lifetimes: Sequence[Lifetime]) -> tuple[dict[Any, int], int]:
+    """The largest first, each as low as those that live at the same time allow. Quadratic."""
+    done: list[tuple[int, int, Lifetime]] = []              # (start, end, item), lowest first
+    for item in sorted(lifetimes, key=lambda b: (-b.nbytes, b.first)):
+        size, start = rounded(item.nbytes), 0
+        for low, high, other in done:
+            if other.first <= item.last and item.first <= other.last:
+                if low - start >= size:
+                    break
+                start = max(start, high)
+        bisect.insort(done, (start, start + size, item), key=lambda d: d[0])
+    return {item.buffer: start for start, _, item in done}, max((end for _, end, _ in done), default=0)
+
+
+def placed_in_time(lifetimes: Sequence[Lifetime]) -> tuple[dict[Any, int], int]:
+    """In the order in which buffers are first written, each in the smallest gap that holds it.
+
+    Gaps open when buffers die, and grow together. Near linear: graphs may have very many buffers.
     """
     offsets: dict[Any, int] = {}
     gaps = Gaps()

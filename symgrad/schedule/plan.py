@@ -9,7 +9,6 @@ from typing import Any
 from ..base import poly
 from ..base.dtypes import itemsize
 from ..graph.node import CONSTANT, INPUT, SHARED, Node
-from ..graph.types import shape_text
 from .memory import ALIGNMENT, Lifetime, place
 
 
@@ -215,8 +214,11 @@ class Plan:
         last.update((test, len(self.kernels)) for kernel in self.kernels for test, _ in kernel.guard)
         return last
 
-    def lifetimes(self, size_of: Any) -> list[Lifetime]:
-        """When each piece of memory is needed, for temporaries and scratch; for sizes as `size_of(atom)` gives them."""
+    def lifetimes(self, size_of: Any, shared: bool = True) -> list[Lifetime]:
+        """When each piece of memory is needed, for temporaries and scratch; for sizes as `size_of(atom)` gives them.
+
+        shared=False: as if nothing were written in place.
+        """
         mine, last = set(self.temporaries()), self.last_uses()
         alive: dict[Any, Lifetime] = {}
         for k, kernel in enumerate(self.kernels):
@@ -224,7 +226,7 @@ class Plan:
                 if kind == "scratch":
                     alive[k, what] = Lifetime((k, what), what.nbytes(size_of), k, k)
                 elif kind == "buffer" and what in mine:
-                    memory = self.memory_of(what)
+                    memory = self.memory_of(what) if shared else what
                     first = alive[memory].first if memory in alive else k
                     alive[memory] = Lifetime(memory, itemsize(what.dtype) * what._type.most_elements(size_of), first, last[what])
         return list(alive.values())
@@ -241,35 +243,6 @@ def sum_of(terms: Any) -> Any:
     for t in terms:
         total = total + t
     return total
-
-
-def table(plan: Plan, arena_bytes: int | None = None) -> str:
-    """What was fused and stored, one line per kernel."""
-    rows = [("kernel", "computes", "stores", "reads")]
-    for k in plan.kernels:
-        stores = ", ".join(f"{n.name or n.op.name} {n.dtype} {shape_text(n.dims)}" for n in k.stored)
-        reads = ", ".join(label(b) for b in k.buffers if b not in set(k.stored))
-        rows.append((k.name, k.what, stores, reads))
-    widths = [min(max(len(r[c]) for r in rows), 60) for c in range(3)]
-    lines = ["  ".join([*(f"{_cut(r[c], w):<{w}}" for c, w in enumerate(widths)), _cut(r[3], 60)]).rstrip() for r in rows]
-    for loop in plan.kernels:
-        if isinstance(loop, Loop):
-            lines += [f"{loop.name}, each of {loop.node.attrs['n']} steps:", *("  " + line for line in table(loop.plan).split("\n")[1:])]
-    shared = [k.name for k in plan.kernels if isinstance(k, Kernel) and k.sharing]
-    if shared:
-        lines.append(f"shared by threads: {', '.join(shared)}")
-    temporaries = plan.temporaries()
-    lines.append(f"{len(plan.kernels)} kernels, {len(temporaries)} stored intermediates"
-                 + (f", arena {arena_bytes / 1024:.1f} KiB" if arena_bytes is not None else ""))
-    return "\n".join(lines)
-
-
-def label(node: Node) -> str:
-    return node.name or node.op.name
-
-
-def _cut(text: str, width: int) -> str:
-    return text if len(text) <= width else text[:width - 1] + "…"
 
 
 def summary(nodes: Sequence[Node]) -> str:

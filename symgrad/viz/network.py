@@ -10,7 +10,8 @@ from symgrad.base.errors import BackendError, four_parts
 from symgrad.base.origin import show, user_line
 from symgrad.graph.node import Node
 from symgrad.graph.walk import order
-from symgrad.schedule.plan import Plan, label
+from symgrad.schedule.plan import Plan
+from symgrad.schedule.report import label
 from symgrad.viz.listing import overridden, type_text, variables
 
 

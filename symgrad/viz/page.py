@@ -5,7 +5,7 @@ from __future__ import annotations
 from html import escape
 from typing import Any
 
-from symgrad.schedule.plan import table
+from symgrad.schedule.report import table
 from symgrad.viz.drawing import svg
 from symgrad.viz.listing import Line, lines
 from symgrad.viz.network import plan, to_networkx

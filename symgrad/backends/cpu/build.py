@@ -22,7 +22,8 @@ from ...graph.types import Type
 from ...graph.walk import order, substitute
 from ...ops.row import ROWS
 from ...rewrite.books import simplify
-from ...schedule.plan import Plan, table
+from ...schedule.plan import Plan
+from ...schedule.report import table
 from ...schedule.unfold import unfolded
 from ..generic import arranged, counts_of, distinct_outputs, make_plan, shapes_of, size_deciders
 from ..profile import Profile, Row, median_seconds
@@ -33,7 +34,8 @@ from .panels import in_panels
 from .placing import Frame
 
 SPECIALISED = 4         # sizes a function is compiled for by themselves; more are served by kernels for any size
-KEPT = 64               # bindings kept per program
+KEPT = 64               # bindings kept per program,
+KEPT_BYTES = 1 << 28    # and bytes that their arenas take together, unless one alone takes more
 RECYCLED = 1 << 16      # bytes from which result arrays are kept for the next call
 POOLED = 3              # arrays kept per output
 UNHELD = 3              # references that a pooled array has inside `recycled`: the pool, the loop, the argument
@@ -179,17 +181,17 @@ class Program:
         key = tuple(sizes.values())
         found = self.bindings.get(key)
         if found is None:
-            if len(self.bindings) >= KEPT:
+            found = Bound(self, sizes)
+            while self.bindings and (len(self.bindings) >= KEPT or sum(b.arena_bytes for b in (found, *self.bindings.values())) > KEPT_BYTES):
                 self.bindings.pop(next(iter(self.bindings)))
-            found = self.bindings[key] = Bound(self, sizes)
+            self.bindings[key] = found
         return found
 
     def source(self) -> str:
         return "\n\n".join(f"# {k.name}: {k.what}\n{k.text}" for k in self.plan.flat())
 
     def explain(self) -> str:
-        arena = next(iter(self.bindings.values())).arena_bytes if self.bindings else None
-        return table(self.plan, arena)
+        return table(self.plan, next(iter(self.bindings.values())).size_of if self.bindings else None)
 
 
 def _report(program: Program) -> None:

@@ -21,7 +21,8 @@ from ...graph.types import Type
 from ...graph.walk import order, substitute
 from ...ops.row import ROWS
 from ...rewrite.books import simplify
-from ...schedule.plan import Plan, table
+from ...schedule.plan import Plan
+from ...schedule.report import table
 from ..generic import arranged, counts_of, distinct_outputs, shapes_of, size_deciders
 from ..profile import Profile, Row
 from ..reference import Reference, sizes_from
