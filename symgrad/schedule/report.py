@@ -27,11 +27,12 @@ def table(plan: Plan, size_of: Callable[[Atom], int] | None = None) -> str:
     for loop in plan.kernels:
         if isinstance(loop, Loop):
             lines += [f"{loop.name}, each of {loop.node.attrs['n']} steps:", *("  " + line for line in table(loop.plan).split("\n")[1:])]
+    shared = [k.name for k in plan.kernels if isinstance(k, Kernel) and k.sharing]
+    if shared:
+        lines.append(f"shared by threads: {', '.join(shared)}")
     memory = "" if size_of is None else f", {_memory(plan, size_of)}"
     lines.append(f"{len(plan.kernels)} kernels, {len(plan.temporaries())} stored intermediates{memory}")
-    shared = [k.name for k in plan.kernels if isinstance(k, Kernel) and k.sharing]
-    threads = [f"shared by threads: {', '.join(shared)}"] if shared else []
-    return "\n".join([*lines, *threads, *_in_place(plan), *_recomputed(plan)])
+    return "\n".join([*lines, *_in_place(plan), *_recomputed(plan)])
 
 
 def _memory(plan: Plan, size_of: Callable[[Atom], int]) -> str:
