@@ -226,3 +226,16 @@ def test_what_is_shared_can_be_seen():
     x = T.vector("x", shape=10)
     small = sg.function([x], T.tanh(x))
     assert "threads" not in small.explain() + str(small.profile(a[:10]))
+
+
+def test_a_turn_left_over_from_a_long_reduction_is_stored_not_added_to_what_was_there():
+    from symgrad.base import poly
+    from symgrad.loops import ir
+    from symgrad.schedule.lower import Accumulate, Nest, Store, atom_of
+    from symgrad.schedule.partial import reduce_in_parts
+    x, y = T.matrix("x", shape=(5, 3)), T.vector("y", shape=3)
+    i, j = poly.index("i", 5), poly.index("j", 3)
+    nest = Nest(((atom_of(i), 5), (atom_of(j), 3)), (Accumulate(y, j, ir.load(x, 3 * i + j, "float32"), "add", frozenset({atom_of(i)})),))
+    whole, rest, _ = reduce_in_parts(nest, atom_of(i), 2)
+    assert isinstance(whole.effects[0], Accumulate) and isinstance(rest.effects[0], Store)
+    assert rest.effects[0].at == 2 * 3 + j

@@ -13,7 +13,7 @@ from ..base import poly
 from ..base.poly import Atom
 from ..graph.node import Node
 from ..loops import ir
-from .lower import Accumulate, Effect, Finish, Nest, atom_of, replace_indices
+from .lower import Accumulate, Effect, Finish, Nest, Store, atom_of, replace_indices
 from .plan import Scratch
 
 
@@ -44,7 +44,9 @@ def _over(nest: Nest, loop: Atom, at: Any, outside: tuple[tuple[Atom, Any], ...]
     def change(e: Effect) -> Effect:
         value, place = replace_indices(e.value, {loop: at}), poly.substitute(e.at, {loop: at}.get)
         if isinstance(e, Accumulate) and loop in e.reduced:
-            return Accumulate(memory[e.node], number * e.node._type.size + place, value, e.operation, e.reduced - {loop} | own)
+            place, along = number * e.node._type.size + place, e.reduced - {loop} | own
+            # a single turn that is left over has nothing to add up
+            return Accumulate(memory[e.node], place, value, e.operation, along) if along else Store(memory[e.node], place, value)
         return replace(e, at=place, value=value)
     inner = (inside,) if inside else ()
     loops = (*outside, *(new for entry in nest.loops for new in (inner if entry[0] is loop else (entry,))))
