@@ -20,7 +20,7 @@ from .. import plain
 from .device import Memory
 
 WARP = 32
-AT_ONCE = 1 << 14       # threads that run together; blocks beyond that follow
+AT_ONCE = 1 << 16       # threads that run together; blocks beyond that follow
 NOBODY, MANY = -1, -2
 OPERATORS: dict[type, Callable] = {
     ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.FloorDiv: operator.floordiv, ast.Mod: operator.mod, ast.Lt: operator.lt,
@@ -36,9 +36,11 @@ class KernelFault(RuntimeError):
 class Elements:
     """Memory as threads see it, with who touched each element: `private` is the number of threads that have a copy of their own."""
 
-    def __init__(self, array: np.ndarray, name: str, copies: int = 1, is_shared: bool = False) -> None:
-        self.array, self.name, self.is_shared = array, name, is_shared
+    def __init__(self, array: np.ndarray, name: str, copies: int = 1, is_shared: bool = False, is_written: bool = True) -> None:
+        self.array, self.name, self.is_shared, self.is_written = array, name, is_shared, is_written
         self.size = len(array) // copies
+        if not is_written:
+            return
         self.writer, self.reader = (np.full(len(array), NOBODY, np.int32) for _ in range(2))
         self.write_epoch, self.read_epoch = (np.zeros(len(array), np.int32) for _ in range(2))
         self.reading_block = np.full(len(array), NOBODY, np.int32)
@@ -48,10 +50,12 @@ def run(text: str, names: Sequence[Memory | int], blocks: int, threads: int) -> 
     """Run a kernel on memory of this process and sizes. Raises KernelFault."""
     function = _parsed(text)
     parameters = [a.arg for a in function.args.args]
-    memory = {name: Elements(_array(what), name) if isinstance(what, Memory) else what for name, what in zip(parameters, names)}
+    memory = {name: Elements(_array(what), name, is_written=name in _written(text)) if isinstance(what, Memory) else what
+              for name, what in zip(parameters, names)}
     step = max(AT_ONCE // threads, 1)
-    for first in range(0, blocks, step):
-        _Threads(memory, range(first, min(first + step, blocks)), blocks, threads).execute(function.body)
+    with np.errstate(all="ignore"):
+        for first in range(0, blocks, step):
+            _Threads(memory, range(first, min(first + step, blocks)), blocks, threads).execute(function.body)
 
 
 def _array(memory: Memory) -> np.ndarray:
@@ -75,10 +79,26 @@ def _scalar(name: str) -> Callable:
     if found is None:
         raise NameError(f"kernel text has no function {name!r}")
     if base == "where":
-        return lambda c, x, y: np.where(c, x, y)
-    if base not in ONE_BY_ONE or base == "pow" and dtype.startswith("float"):
+        return np.where
+    if base in ONE_BY_ONE and not (base == "pow" and dtype.startswith("float")):
+        return lambda *operands: _one_by_one(found, operands, dtype)
+    function = plain.FUNCTIONS.get(base)
+    if function is None:
         return found
-    return np.vectorize(found, otypes=[dtype])
+    result = "bool" if base in plain.PREDICATES else dtype
+    return lambda *operands: np.asarray(function(*operands)).astype(result, copy=False)[()]
+
+
+def _one_by_one(function: Callable, operands: Sequence[Any], dtype: str) -> np.ndarray:
+    arrays = np.broadcast_arrays(*operands)
+    return np.array([function(*x) for x in zip(*(a.flat for a in arrays))], dtype).reshape(arrays[0].shape)
+
+
+@cache
+def _written(text: str) -> frozenset[str]:
+    """The names of the memory that a kernel stores to."""
+    targets = [node.targets[0] for node in ast.walk(_parsed(text)) if isinstance(node, ast.Assign)]
+    return frozenset(target.value.id for target in targets if isinstance(target, ast.Subscript) and isinstance(target.value, ast.Name))
 
 
 class _Threads:
@@ -90,6 +110,7 @@ class _Threads:
         self.lane = np.tile(np.arange(threads), len(blocks))
         self.block = np.repeat(np.arange(blocks.start, blocks.stop), threads)
         self.place = np.arange(self.count)
+        self.thread = (self.block * threads + self.lane).astype(np.int32)
         self.mask = np.ones(self.count, bool)
         self.everyone = True
         self.epoch, self.line = 1, 0
@@ -264,7 +285,7 @@ class _Threads:
         """(positions in the array, threads) of those that are active."""
         index = np.broadcast_to(index, self.count)
         self.refuse((index < 0) | (index >= elements.size), lambda k: f"uses {elements.name}[{index[k]}] of {elements.size} elements")
-        active = np.flatnonzero(self.mask)
+        active = self.place if self.everyone else np.flatnonzero(self.mask)
         own = 0 if elements.name not in ("shared", "local") else self.block[active] - self.here.start if elements.is_shared else active
         return index[active] + own * elements.size, active
 
@@ -272,12 +293,12 @@ class _Threads:
         at, active = self.places(elements, index)
         result = np.zeros(self.count, elements.array.dtype)
         result[active] = elements.array[at]
-        if elements.name == "local":
+        if elements.name == "local" or not elements.is_written:
             return result
         if elements.is_shared:
             self.refuse_at(active, elements.writer[at] == NOBODY, lambda k: "reads shared memory that nobody has written")
         self._refuse_conflict(elements, at, active, elements.writer, elements.write_epoch, "reads", "was written")
-        thread = self._thread(active)
+        thread = self.thread[active]
         same = (elements.read_epoch[at] == self.epoch) & (elements.reader[at] != NOBODY) & (elements.reader[at] != thread)
         elements.reader[at] = np.where(same, MANY, thread)
         elements.reader[at[(elements.reader[at] != thread)]] = MANY
@@ -304,7 +325,7 @@ class _Threads:
             return
         self._refuse_conflict(elements, at, active, elements.writer, elements.write_epoch, "writes", "was written")
         self._refuse_conflict(elements, at, active, elements.reader, elements.read_epoch, "writes", "was read")
-        thread = self._thread(active)
+        thread = self.thread[active]
         if not elements.is_shared:
             block, reading = self.block[active], elements.reading_block[at]
             self.refuse_at(active, (reading != NOBODY) & (reading != block), lambda k: f"writes {elements.name}, which another block reads")
@@ -313,12 +334,9 @@ class _Threads:
         elements.write_epoch[at] = self.epoch
         elements.array[at] = value[active]
 
-    def _thread(self, active: np.ndarray) -> np.ndarray:
-        return (self.block[active] * self.threads + self.lane[active]).astype(np.int32)
-
     def _refuse_conflict(self, elements: Elements, at: np.ndarray, active: np.ndarray, who: np.ndarray, epochs: np.ndarray, does: str, was: str) -> None:
         others = who[at]
-        foreign = (others != NOBODY) & (others != self._thread(active))
+        foreign = (others != NOBODY) & (others != self.thread[active])
         apart = False if elements.is_shared else (others >= 0) & (others // self.threads != self.block[active])
         self.refuse_at(active, foreign & ((epochs[at] == self.epoch) | apart),
                        lambda k: f"{does} an element of {elements.name} that {was} by another one, with no barrier between")
