@@ -35,7 +35,9 @@ def function(inputs: Sequence[Node] | Node, outputs: Any, *, updates: Any = None
     outputs: a variable, a list, tuple or dict of them (the call returns the same structure), or None for updates only.
     updates: {shared: new value}, stored after the outputs are computed, all or none.
     givens: {variable: replacement}, made before compiling.
-    backend: "cpu" (Numba kernels), "reference" (NumPy, op by op); default from config.backend.
+    backend: "cpu" (Numba kernels), "cuda" (a GPU), "cuda-emulated" (the same kernels without one), "reference" (NumPy, op by op);
+        default from config.backend.
+    outputs_on_device: results stay in the memory of the GPU; np.asarray copies them, DLPack and the CUDA array interface share them.
     check: "nan" raises NanError at the first op that makes NaN or Inf; "reference" compares every op with NumPy.
     Raises MissingInputError, UnusedInputError (on_unused_input="warn" or "ignore" to allow), ShapeError, DTypeError.
     """
