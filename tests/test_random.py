@@ -2,6 +2,9 @@
 
 import math
 import pickle
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -107,6 +110,15 @@ def test_a_pickled_function_and_a_copy_go_on_drawing():
     np.testing.assert_array_equal(twin(), a)
     np.testing.assert_array_equal(copy(), a)
     assert not np.array_equal(twin(), a) and not np.array_equal(copy(), a)
+
+
+def test_a_pickled_function_draws_in_a_new_process(tmp_path):
+    f = sg.function([], sg.random.RandomStream(5).gamma(2.0, 1.0, (4,)), backend="reference")
+    (tmp_path / "f.pickle").write_bytes(pickle.dumps(f))
+    script = "import pickle, sys, symgrad; print(pickle.load(open(sys.argv[1], 'rb'))().tolist())"
+    done = subprocess.run([sys.executable, "-c", script, tmp_path / "f.pickle"], capture_output=True, text=True, cwd=Path(sg.__file__).parents[1])
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == str(f().tolist())
 
 
 def _largest_gap(draws, distribution):

@@ -4,7 +4,9 @@ from . import (
     arrange,
     conv,
     create,
+    draws,
     elementwise,
+    expected,
     images,
     index,
     linear,
@@ -22,4 +24,5 @@ from . import (
 
 sugar.install()
 
-FAMILIES = [elementwise, shape, arrange, reduce, create, partition, index, sort, selection, linear, panels, conv, pool, neural, images, special]
+FAMILIES = [elementwise, shape, arrange, reduce, create, partition, index, sort, selection, linear, panels, conv, pool, neural, images, special, draws,
+            expected]
