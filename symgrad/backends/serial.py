@@ -14,7 +14,7 @@ Each takes the elementwise consumers of its group along, in loops of their own.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from typing import Any
 
 from ..base import poly
@@ -239,8 +239,10 @@ def _print_merge(k: _Serial, keys: str, order: str, size: str, dtype: str) -> No
 def _print_partition(k: _Serial) -> None:
     """Counting sort: how many there are of each label, where each label starts, then the places in order."""
     labels, (n,) = k.node.attrs["labels"], k.node.dims
-    following, add = k.buffer("int64", labels + 1), k.printer.add        # the next free place of each label
     label = lambda j: k.printer.text(k.node.op.label(k.values.value(k.node.inputs[0], (j,)), labels))
+    if labels == 2:
+        return _print_two_labels(k, n, label)
+    following, add = k.buffer("int64", labels + 1), k.printer.add        # the next free place of each label
     with k.printer.nested(f"for c in range({labels + 1}):", guarded=True):
         add(f"{following}[c] = lit_int64(0)")
 
@@ -260,15 +262,35 @@ def _print_partition(k: _Serial) -> None:
     k.over("place", n, place)
 
 
+def _print_two_labels(k: _Serial, n: Any, label: Callable[[Any], str]) -> None:
+    """The same with counters in registers."""
+    add = k.printer.add
+
+    def place(j: Any) -> None:
+        add(f"c = {label(j)}")
+        add(f"{k.element((j,))} = where_int64(c > 0, high, low)")
+        add("high = high + c")
+        add("low = low + 1 - c")
+
+    add("ones = lit_int64(0)")
+    k.over("tally", n, lambda j: add(f"ones = ones + {label(j)}"))
+    add(f"high = {k.printer.poly_text(n)} - ones")
+    add("low = lit_int64(0)")
+    k.over("place", n, place)
+
+
 def _print_inverse(k: _Serial) -> None:
     axis, size = k.node.attrs["axis"], k.node.attrs["size"]
     places = k.node.inputs[0]
+    a = poly.the_atom(size)
+    # a counted size has memory up to its bound: what lies behind is written there, which is cheaper than asking
+    has_room = places.ndim == 1 and (size == places.dims[0] or (a is not None and a.kind == "counted" and a.args[1] == places.dims[0]))
 
     def line(idx: tuple) -> None:
         def store(j: Any) -> None:
             k.printer.add(f"found = {k.value(0, (*idx[:axis], j, *idx[axis + 1 :]))}")
             place = ir.as_index(ir.given("found", "int64", k.printer.scope.bound))
-            with k.printer.nested(f"if found < {k.printer.poly_text(size)}:", guarded=True):
+            with nullcontext() if has_room else k.printer.nested(f"if found < {k.printer.poly_text(size)}:", guarded=True):
                 k.printer.add(
                     f"{k.element((*idx[:axis], place, *idx[axis + 1 :]))} = {k.printer.poly_text(j)}"
                 )
