@@ -63,6 +63,12 @@ def convolutions():
     return [x, w], [y, *sg.grad(T.sum(y ** 2), [x, w])]
 
 
+def running_sums_and_scatters():
+    x, rows = T.tensor("x", (40, 1000)), T.tensor("rows", (300,), "int64")
+    y = T.cumsum(x, 1)
+    return [x, rows], [y, T.cumsum(x > 0, 1), T.cumsum(x, 0), *sg.grad(T.sum(y[rows] ** 2), [x]), T.argsort(x, 0)]
+
+
 def recurrent_net():
     xs, h, w = T.tensor("xs", (12, 16, 32)), T.tensor("h", (16, 32)), T.tensor("w", (32, 32))
     last = sg.scan(lambda x, s: T.tanh(x + s @ w), sequences=[xs], outputs_info=[h])[-1]
@@ -70,7 +76,7 @@ def recurrent_net():
 
 
 @pytest.mark.parametrize("capability", CAPABILITIES, ids="sm_{0[0]}{0[1]}".format)
-@pytest.mark.parametrize("graph", [dense_net, convolutional_net, products, convolutions, recurrent_net])
+@pytest.mark.parametrize("graph", [dense_net, convolutional_net, products, convolutions, running_sums_and_scatters, recurrent_net])
 def test_the_kernels_of_networks(graph, capability, compiler, kernels_of):
     for kernel in kernels_of(*graph()):
         assert not complaints(compiler, kernel, capability), kernel.text

@@ -131,7 +131,7 @@ def _shuffle(mode: str) -> Callable[[str], Callable]:
     def typed(dtype: str) -> Callable:
         def exchange(builder: ir.IRBuilder, value: ir.Value, distance: ir.Value) -> ir.Value:
             kind = ir.FunctionType(INT32, [INT32, INT32])
-            code = ir.InlineAsm(kind, f"shfl.sync.{mode}.b32 $0, $1, $2, 31, 0xffffffff;", "=r,r,r", side_effect=True)
+            code = ir.InlineAsm(kind, f"shfl.sync.{mode}.b32 $0, $1, $2, {0 if mode == 'up' else 31}, 0xffffffff;", "=r,r,r", side_effect=True)
             return builder.call(code, [value, distance])
 
         def emit(context, b, sig, args):
@@ -214,5 +214,5 @@ WORDS: dict[str, Callable] = {
     "lane": _geometry(lambda b: _register(b, "tid")), "block": _geometry(lambda b: _register(b, "ctaid")),
     "block_size": _geometry(lambda b: _register(b, "ntid")), "block_count": _geometry(lambda b: _register(b, "nctaid")),
 }
-TYPED: dict[str, Callable[[str], Callable]] = {"shared": _array("shared"), "local": _array("local"), "load4": _load4,
+TYPED: dict[str, Callable[[str], Callable]] = {"shuffle_up": _shuffle("up"), "shared": _array("shared"), "local": _array("local"), "load4": _load4,
                                                "shuffle_down": _shuffle("down"), "shuffle_xor": _shuffle("bfly")}

@@ -16,13 +16,14 @@ from ...schedule.loops import plan_loop
 from ...schedule.lower import coalesce, lower_group
 from ...schedule.plan import Plan, summary
 from ...schedule.rows import computed_here
-from ..generic import NoTemplates, must_store
+from ..generic import must_store
 from .launch import CudaKernel, Launch
 from .nests import print_nest
+from .ordered import Ordered
 from .printer import CudaPrinter
 
 
-def make_plan(inputs: Sequence[Node], outputs: Sequence[Node], templates: Any = NoTemplates(), guard: Guard = ()) -> Plan:
+def make_plan(inputs: Sequence[Node], outputs: Sequence[Node], templates: Any = Ordered(), guard: Guard = ()) -> Plan:
     """Group, lower and print the graph. Outputs must be distinct nodes that are computed. guard: conditions on all of it."""
     grouping = group_nodes(outputs, templates.accepts, lambda node: must_store(node, templates))
     plan = Plan(list(inputs), list(outputs))

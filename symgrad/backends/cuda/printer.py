@@ -11,7 +11,7 @@ The dialect, beside the scalar functions that all backends share (`exp_float32`,
     truth(x), byte(x)              a bool of memory (one byte) as a value, and back
     shared_<dtype>(n), local_<dtype>(n)          memory of a block, and of a thread
     load4_float32(p, i)            four neighbours; i is a multiple of four
-    barrier(), shuffle_down_<dtype>(x, d), shuffle_xor_<dtype>(x, m)
+    barrier(), shuffle_down_<dtype>(x, d), shuffle_up_<dtype>(x, d), shuffle_xor_<dtype>(x, m)
 """
 
 from __future__ import annotations

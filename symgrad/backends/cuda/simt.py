@@ -216,7 +216,7 @@ class _Threads:
         base, _, dtype = word.rpartition("_")
         if hasattr(self, f"word_{word}"):
             return getattr(self, f"word_{word}")(*operands)
-        if base in ("shuffle_down", "shuffle_xor"):
+        if base in ("shuffle_down", "shuffle_up", "shuffle_xor"):
             return self.shuffle(base, *operands)
         if base == "load4":
             return self.load4(*operands)
@@ -262,7 +262,7 @@ class _Threads:
     def shuffle(self, mode: str, value: Any, distance: int) -> Any:
         self._all_or_none(WARP, "a shuffle", "warp")
         lane = self.lane % WARP
-        other = lane + distance if mode == "shuffle_down" else lane ^ distance
+        other = {"shuffle_down": lane + distance, "shuffle_up": lane - distance, "shuffle_xor": lane ^ distance}[mode]
         source = np.where((other >= 0) & (other < WARP), self.place + other - lane, self.place)
         return np.broadcast_to(value, self.count)[source]
 
