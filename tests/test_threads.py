@@ -239,3 +239,14 @@ def test_a_turn_left_over_from_a_long_reduction_is_stored_not_added_to_what_was_
     whole, rest, _ = reduce_in_parts(nest, atom_of(i), 2)
     assert isinstance(whole.effects[0], Accumulate) and isinstance(rest.effects[0], Store)
     assert rest.effects[0].at == 2 * 3 + j
+
+
+def test_kernels_for_any_size_are_shared_where_there_is_enough_to_do():
+    n = T.tensor("x", ("n", 64), "float32")
+    f = sg.function([n], T.concatenate([T.exp(n), n.sum(1, keepdims=True) + n], axis=1))
+    rng = np.random.default_rng(2)
+    for rows in (1, 2, 3, 4, 5, 6, 0, 5000):             # the first four get kernels of their own
+        a = rng.standard_normal((rows, 64)).astype("float32")
+        (got,) = assert_same(lambda a: [f(a)], a)
+        np.testing.assert_allclose(got, np.concatenate([np.exp(a), a.sum(1, keepdims=True) + a], axis=1), rtol=1e-4, atol=1e-4)
+    assert not shared_kernels(f, np.ones((5, 64), "float32")) and shared_kernels(f, np.ones((5000, 64), "float32"))

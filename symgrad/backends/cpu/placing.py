@@ -106,7 +106,8 @@ class Frame:
         """A size that was counted, written to an argument table."""
         return driver.Move(self.cell(place), 0, self._pointer(k, count), 0, 8)
 
-    def _call(self, k: int, kernel: Kernel, compiled: Any) -> tuple[driver.Item, ...]:
+    def _table(self, k: int, kernel: Kernel, parts: Sequence[int] = (0, 0, 0)) -> np.ndarray:
+        """The argument table of a kernel, for those parts (stage, first, last + 1) if it is one that threads may share."""
         table = np.zeros(max(len(kernel.arguments), 1), np.int64)
         self.kept.append(table)
         for slot, (kind, what) in enumerate(kernel.arguments):
@@ -114,19 +115,25 @@ class Frame:
                 self.tell_size(poly.of_atom(what), table.ctypes.data + 8 * slot)
             elif kind != "parts":
                 self.tell(k, what, table.ctypes.data + 8 * slot)
-        return (self._shared_call(kernel, compiled, table) if kernel.sharing else driver.Call(compiled.address, table.ctypes.data),)
+        if kernel.sharing:
+            table[-3:] = parts
+        return table
 
-    def _shared_call(self, kernel: Kernel, compiled: Any, table: np.ndarray) -> driver.Item:
-        """The call of a kernel that threads share, or that one runs as a whole where there is too little to do."""
-        stages = tuple(poly.largest(parts, self.size_of) for parts in kernel.sharing.stages)
-        if len(stages) == 1 and not is_worth_sharing(poly.largest(kernel.sharing.work, self.size_of)):
-            table[-3:] = 0, 0, stages[0]
-            return driver.Call(compiled.address, table.ctypes.data)
+    def _call(self, k: int, kernel: Kernel, compiled: Any) -> tuple[driver.Item, ...]:
+        """The call of a kernel, of each of its stages, or where there is enough to do one call that threads share."""
+        sharing = kernel.sharing
+        if sharing is None:
+            return (driver.Call(compiled.address, self._table(k, kernel).ctypes.data),)
+        stages = tuple(poly.largest(parts, self.size_of) for parts in sharing.stages)
+        if not is_worth_sharing(poly.largest(sharing.work, self.size_of)):
+            tables = [self._table(k, kernel, (stage, 0, parts)) for stage, parts in enumerate(stages)]
+            return tuple(driver.Call(compiled.address, table.ctypes.data) for table in tables)
         self.parallel = True
         own = [(slot, what) for slot, (kind, what) in enumerate(kernel.arguments) if kind == "scratch" and not what.common]
         *places, nbytes = itertools.accumulate((rounded(s.nbytes(self.size_of)) for _, s in own), initial=0)
         buffers = tuple((slot, place) for (slot, _), place in zip(own, places))
-        return driver.Parallel(compiled.address, table.ctypes.data, len(table), stages, kernel.sharing.pieces, buffers, nbytes)
+        table = self._table(k, kernel)
+        return (driver.Parallel(compiled.address, table.ctypes.data, len(table), stages, sharing.pieces, buffers, nbytes),)
 
     def _loop(self, k: int, loop: Loop, compiled: Iterator[Any]) -> tuple[driver.Item, ...]:
         size_of = loop.sizes(self.size_of)
