@@ -91,7 +91,7 @@ def _effects(unit: Unit) -> list[Effect]:
 
 
 def _loads(effects: list[Effect]) -> list[tuple[Node, Any]]:
-    return [x.args for e in effects for x in subexpressions(e.value) if x.kind == "load"]
+    return [x.args for x in subexpressions(*(e.value for e in effects)) if x.kind == "load"]
 
 
 def _read(unit: Unit) -> set[Node]:
