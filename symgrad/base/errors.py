@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from difflib import get_close_matches
 
 
 class SymgradError(Exception):
@@ -66,5 +65,6 @@ def four_parts(asked: str, found: str | Iterable[str] = (), where: str | None = 
 
 def close_match(name: str, known: Iterable[str]) -> str:
     """`; did you mean 'x'?` for the nearest known name, or nothing."""
+    from difflib import get_close_matches  # only mistakes need it
     near = get_close_matches(str(name), [str(k) for k in known], n=1)
     return f"; did you mean {near[0]!r}?" if near else ""
