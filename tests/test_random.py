@@ -289,6 +289,25 @@ def test_draws_by_rejection_differ_from_step_to_step_of_a_loop():
     np.testing.assert_allclose(slope, values.sum(1) / [50, 50, 200], rtol=1e-4)
 
 
+def test_examples_of_a_batch_draw_the_same_with_their_own_parameters():
+    stream, rates = sg.random.RandomStream(6), T.tensor("rates", ("n",))
+    counts = sg.vectorize(lambda r: stream.poisson(r * 10, (400,)))(rates)
+    values = sg.vectorize(lambda r: stream.gamma(r, 1.0, (400,)))(rates)
+    outputs = [counts, values, sg.grad(values.sum(), rates)]
+    state, results = stream.state, []
+    for backend in ("cpu", "reference"):
+        stream.set_state(state)
+        results.append(sg.function([rates], outputs, backend=backend)(np.float32([0.5, 2, 2])))
+    for got, want in zip(*results):
+        np.testing.assert_allclose(got, want, rtol=1e-5)
+    counts, values, slope = results[0]
+    np.testing.assert_array_equal(counts[1], counts[2])
+    np.testing.assert_array_equal(values[1], values[2])
+    assert slope[1] == slope[2] and abs(slope[1] / 400 - 1) < 0.2       # the mean of the draws is the shape
+    for rows, scale in ((counts, 10), (values, 1)):
+        assert (np.abs(rows.mean(1) - scale * np.array([0.5, 2, 2])) < 4 * np.sqrt(scale * np.array([0.5, 2, 2]) / 400)).all()
+
+
 def test_a_mask_drawn_in_a_loop_is_the_same_on_the_way_back_and_kept_as_a_byte():
     stream, x = sg.random.RandomStream(6), T.tensor("x", (4, 100))
 

@@ -18,6 +18,7 @@ from ..graph.types import Type
 from ..graph.walk import copy_notes, depends_on, order, resized
 from .branch import if_else
 from .control import Identity
+from .draws import Drawn
 from .elementwise import where
 from .partition import Parts, parts_by
 from .reduce import Reduction
@@ -138,6 +139,8 @@ def batcher_of(node: Node) -> Batcher:
         return along_axis
     if isinstance(node.op, Identity):
         return unchanged
+    if isinstance(node.op, Drawn):
+        return same_draws
     return one_by_one
 
 
@@ -172,6 +175,14 @@ def spread(node: Node, operands: Sequence[Operand], size: Any) -> Node:
     shape = node.attrs["shape"]
     aligned = reshape(x, (x.dims[0], *(1,) * (len(shape) - x.ndim + 1), *x.dims[1:]))
     return broadcast_to(aligned, (size, *shape))
+
+
+def same_draws(node: Node, operands: Sequence[Operand], size: Any) -> Node:
+    """Every example draws the same, with its own parameters, as it does where nothing drawn from depends on the example."""
+    (state, one_each), *parameters = operands
+    if one_each:
+        return one_by_one(node, operands, size)
+    return make(node.op, [state, *(full(x, b, size) for x, b in parameters)], **{**node.attrs, "shared": node.attrs.get("shared", 0) + 1})
 
 
 def turned(node: Node, operands: Sequence[Operand], size: Any) -> Node:

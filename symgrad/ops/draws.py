@@ -84,11 +84,15 @@ class Attempt:
 
 
 class Drawn(Stochastic):
-    """A row of a stream's state and float64 operands of the result's shape. Attribute: draw, the first number of the stream that it uses."""
+    """A row of a stream's state and float64 operands of the result's shape.
+
+    Attributes: draw, the first number of the stream that it uses; shared, how many leading axes there are along which the same is
+    drawn: those that batching puts in front.
+    """
 
     dtype = "float64"
 
-    def infer(self, state: Type, *operands: Type, draw: int) -> Type:
+    def infer(self, state: Type, *operands: Type, draw: int, shared: int = 0) -> Type:
         if any(p.dims != operands[0].dims for p in operands):
             raise ShapeError(four_parts(f"{self.name} with parameters of one shape", [str(p) for p in operands]))
         return Type(self.dtype, operands[0].dims)
@@ -97,14 +101,14 @@ class Drawn(Stochastic):
         return tuple(STOP for _ in xs)
 
 
-def words_at(i: tuple, state: View, like: View) -> Words:
+def words_at(i: tuple, state: View, like: View, shared: int) -> Words:
     """The words that an element draws, in a kernel."""
-    return lambda number: philox_words(*counter_at(i, like.dims, state, number))
+    return lambda number: philox_words(*counter_at(i[shared:], like.dims[shared:], state, number))
 
 
-def words_of(state: np.ndarray, like: np.ndarray) -> Words:
-    """The words that the elements of an array draw."""
-    return lambda number: philox(*counters(like.shape, state, number))
+def words_of(state: np.ndarray, like: np.ndarray, shared: int) -> Words:
+    """The words that the elements of an array draw; they broadcast along the shared axes."""
+    return lambda number: philox(*counters(like.shape[shared:], state, number))
 
 
 class Quick(Drawn):
@@ -115,11 +119,11 @@ class Quick(Drawn):
         object.__setattr__(self, "samples", [sample(*s.args[:-1], **s.attrs, low=s.low, high=s.high, dtypes=s.dtypes, grad=False) for s in draw.samples])
         super().__init__(f"{draw.name}_quick")
 
-    def at(self, i: tuple, state: View, *parameters: View, draw: int) -> Any:
-        return self.of.quickly(words_at(i, state, parameters[0])(draw), [p[i] for p in parameters], KERNEL)
+    def at(self, i: tuple, state: View, *parameters: View, draw: int, shared: int = 0) -> Any:
+        return self.of.quickly(words_at(i, state, parameters[0], shared)(draw), [p[i] for p in parameters], KERNEL)
 
-    def numpy(self, state: np.ndarray, *parameters: np.ndarray, draw: int) -> np.ndarray:
-        return self.of.quickly(words_of(state, parameters[0])(draw), parameters, ARRAYS)
+    def numpy(self, state: np.ndarray, *parameters: np.ndarray, draw: int, shared: int = 0) -> np.ndarray:
+        return self.of.quickly(words_of(state, parameters[0], shared)(draw), parameters, ARRAYS)
 
 
 class Draw(Drawn):
@@ -136,8 +140,8 @@ class Draw(Drawn):
         operands = [state, *(cast(p, "float64") for p in parameters)]
         return make(self, [*operands, make(self.quick, operands, draw=draw)], draw=draw)
 
-    def at(self, i: tuple, state: View, *operands: View, draw: int) -> Any:
-        words, (*parameters, quick) = words_at(i, state, operands[0]), (x[i] for x in operands)
+    def at(self, i: tuple, state: View, *operands: View, draw: int, shared: int = 0) -> Any:
+        words, (*parameters, quick) = words_at(i, state, operands[0], shared), (x[i] for x in operands)
 
         def one(k: Any) -> Any:
             found = self.attempt(words(draw + k), parameters, KERNEL)
@@ -147,8 +151,8 @@ class Draw(Drawn):
         slow = _select(ir.call("isnan", slow), self.middle(parameters, KERNEL), slow)
         return self.finished(ir.cond(ir.call("eq", quick, MISSING), slow, quick), words, draw, parameters, KERNEL)
 
-    def numpy(self, state: np.ndarray, *operands: np.ndarray, draw: int) -> np.ndarray:
-        words, (*parameters, quick) = words_of(state, operands[0]), operands
+    def numpy(self, state: np.ndarray, *operands: np.ndarray, draw: int, shared: int = 0) -> np.ndarray:
+        words, (*parameters, quick) = words_of(state, operands[0], shared), operands
         value = np.where(quick == MISSING, np.nan, quick)
         for k in range(self.attempts):
             found = self.attempt(words(draw + k), parameters, ARRAYS)
@@ -200,7 +204,7 @@ class LogGammaDraw(Draw):
         y = f.lazily(a < 1, lambda: y + f.log(f.unit(*words(draw + self.attempts)[:2])) / a, y)
         return f.where(a < 0, math.nan, y)
 
-    def vjp(self, g: Node, y: Node, state: Node, shape: Node, quick: Node, *, draw: int) -> Any:
+    def vjp(self, g: Node, y: Node, state: Node, shape: Node, quick: Node, **attrs: Any) -> Any:
         return STOP, g * log_gamma_slope(y, shape), STOP
 
 
