@@ -61,8 +61,13 @@ class Planes:
         return size + 16 if size % 512 == 0 else size       # keeps the planes out of each other's cache sets
 
     @property
+    def line_phases(self) -> int:
+        """How many phases of lines are held: a 1x1 window reads the first one only."""
+        return max((reach % self.vertical.step for reach in self.vertical.reach), default=0) + 1
+
+    @property
     def phases(self) -> int:
-        return self.vertical.step * self.horizontal.step
+        return self.line_phases * self.horizontal.step
 
     def row_offset(self, tap: int) -> int:
         step, reach = self.vertical.step, self.vertical.reach[tap]
@@ -81,7 +86,7 @@ class Planes:
         high, wide = self.vertical, self.horizontal
         if wide.step > 1 and not border:
             border = self.emit_border(out, dtype)
-        with out.loop("channel", channels[1], start=channels[0]), out.loop("phase", high.step):
+        with out.loop("channel", channels[1], start=channels[0]), out.loop("phase", self.line_phases):
             sizes = ("channel", self.phases * self.size), ("phase", wide.step * self.size)
             out.add(f"plane = {sum_text(to, *sizes)}")
             with out.loop("line", high.extent):
