@@ -18,9 +18,15 @@ Table = list[list[str]]
 
 
 def pages(cells: Sequence[Cell]) -> dict[str, str]:
-    """Every generated part of a page, by name."""
-    return {"machine": machine(), "workloads": markdown(workloads()), "times": times(cells), "ratios": markdown(ratios(cells)),
-            "starts": markdown(starts(cells)), "memory": markdown(memory(cells))}
+    """The generated parts of a page that these cells have something to say on, by name."""
+    parts = {"machine": machine(), "workloads": markdown(workloads())}
+    for threads in {c.threads for c in cells}:
+        parts[f"times {threads}"] = markdown(time_table([c for c in cells if c.threads == threads]))
+    if len(compared := ratios(cells)) > 1:
+        parts["ratios"] = markdown(compared)
+    if cold := [c for c in cells if c.cold is not None]:
+        parts |= {"starts": markdown(starts(cold)), "memory": markdown(memory(cold))}
+    return parts
 
 
 def write(path: Path, parts: Mapping[str, str]) -> list[str]:
@@ -49,11 +55,8 @@ def workloads() -> Table:
 
 def times(cells: Sequence[Cell]) -> str:
     """A table of times per call for each number of threads."""
-    parts = []
-    for threads in sorted({c.threads for c in cells}):
-        own = [c for c in cells if c.threads == threads]
-        parts.append(f"{'One thread' if threads == 1 else f'{threads} threads'}:\n\n{markdown(time_table(own))}")
-    return "\n\n".join(parts)
+    of = {threads: [c for c in cells if c.threads == threads] for threads in sorted({c.threads for c in cells})}
+    return "\n\n".join(f"{'One thread' if threads == 1 else f'{threads} threads'}:\n\n{markdown(time_table(own))}" for threads, own in of.items())
 
 
 def time_table(cells: Sequence[Cell]) -> Table:
@@ -85,19 +88,18 @@ def ratios(cells: Sequence[Cell]) -> Table:
 
 def starts(cells: Sequence[Cell]) -> Table:
     """Seconds to the first result: cold / warm."""
-    return by_library(cells, lambda c: f"{c.cold:.2f} / {c.warm:.2f}" if c.cold is not None else f"{c.warm:.2f}")
+    return by_library(cells, lambda c: f"{c.cold:.2f} / {c.warm:.2f}")
 
 
 def memory(cells: Sequence[Cell]) -> Table:
     """Peak MiB of the process: cold / warm."""
-    return by_library(cells, lambda c: f"{c.cold_mib:.0f} / {c.warm_mib:.0f}" if c.cold_mib is not None else f"{c.warm_mib:.0f}")
+    return by_library(cells, lambda c: f"{c.cold_mib:.0f} / {c.warm_mib:.0f}")
 
 
 def by_library(cells: Sequence[Cell], text: Callable[[Cell], str]) -> Table:
-    one = [c for c in cells if c.threads == min(c.threads for c in cells)]
-    libraries = [library for library in LIBRARIES if any(c.library == library for c in one)]
+    libraries = [library for library in LIBRARIES if any(c.library == library for c in cells)]
     return [["workload", *(LIBRARIES[library] for library in libraries)],
-            *([case, *(shown(by.get(library), text) for library in libraries)] for case, by in grouped(one))]
+            *([case, *(shown(by.get(library), text) for library in libraries)] for case, by in grouped(cells))]
 
 
 def grouped(cells: Sequence[Cell]) -> list[tuple[str, dict[str, Cell]]]:
