@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -45,12 +46,16 @@ class Cell:
 
 @dataclass(frozen=True)
 class Plan:
-    """How to measure: rounds of turns, seconds a turn, whether from an empty cache too, seconds a process may take to start."""
+    """How to measure: rounds of turns, seconds a turn, whether from an empty cache too, seconds a process may take to start.
+
+    Rounds end early, after three, when those of a case take longer than `budget` seconds.
+    """
 
     rounds: int = 11
     seconds: float = 0.15
     cold: bool = True
     limit: float = 240.0
+    budget: float = 40.0
     small: bool = False
     pythons: Mapping[str, str] = field(default_factory=dict)
 
@@ -146,7 +151,10 @@ def one_case(case: str, libraries: Sequence[str], threads: int, plan: Plan, echo
             except RuntimeError as error:
                 cell.error = str(error)
         times: dict[str, list[float]] = {library: [] for library in running}
-        for _ in range(plan.rounds):
+        begin = time.perf_counter()
+        for done in range(plan.rounds):
+            if done >= 3 and time.perf_counter() - begin > plan.budget:
+                break
             for library, worker in running.items():
                 times[library].append(worker.ask(f"turn {plan.seconds}")["seconds"])
         for library, worker in running.items():

@@ -39,9 +39,11 @@ def memory_mib(key: str) -> float:
 
 
 def turn(call: Any, seconds: float) -> dict[str, float]:
-    """The median time of a call, of as many as fit; a call before them is not counted, unless there is time for one only."""
+    """The median time of a call, of as many as fit; a call before them is not counted, if it is short."""
+    start = time.perf_counter()
     call()
-    times: list[float] = []
+    first = time.perf_counter() - start
+    times = [first] if first > seconds / 4 else []
     begin = time.perf_counter()
     while not times or time.perf_counter() - begin < seconds:
         start = time.perf_counter()

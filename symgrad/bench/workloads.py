@@ -43,7 +43,9 @@ class Draw:
         self.rng = np.random.default_rng(2026)
 
     def normal(self, *shape: int, scale: float = 1.0) -> np.ndarray:
-        return np.float32(scale) * self.rng.standard_normal(shape, np.float32)
+        array = self.rng.standard_normal(shape, np.float32)
+        array *= np.float32(scale)              # in place: the peak of memory should be the library's
+        return array
 
     def dense(self, *sizes: int) -> list[np.ndarray]:
         """[weight, bias, weight, bias, ...] of layers between these sizes."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from symgrad.base.errors import BackendError, SymgradError, close_match, four_parts
@@ -48,7 +48,7 @@ def run(options: Options, write: Path | None, echo: Callable[[str], None], small
     cells: list[Cell] = []
     for count in options.threads:
         # one thread has the starts and the memory; more threads are about times
-        now = plan if count == min(options.threads) else Plan(plan.rounds, plan.seconds, False, plan.limit, small, plan.pythons)
+        now = plan if count == min(options.threads) else replace(plan, cold=False)
         cells += measure(options.cases or tuple(CASES), libraries, count, now, lambda cell: echo(line(cell)))
     if write is None:
         echo("\n" + report.times(cells))
