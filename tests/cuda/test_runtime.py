@@ -13,7 +13,7 @@ import pytest
 
 import symgrad as sg
 import symgrad.tensor as T
-from symgrad.backends.cuda import cubins, runtime, serial_threads, simt
+from symgrad.backends.cuda import blas, cubins, runtime, serial_threads, simt
 from symgrad.backends.cuda.array import DeviceArray
 from symgrad.backends.cuda.compiler import Cubin
 from symgrad.backends.cuda.device import Memory
@@ -103,6 +103,51 @@ class Driver:
         return 0, 3 << 20, 80 << 20
 
 
+class Library:
+    """What is used of cuBLAS, in its own terms: matrices whose columns are contiguous."""
+
+    def __init__(self):
+        self.calls = []
+
+    def cublasCreate_v2(self, handle):
+        return 0
+
+    def cublasSetStream_v2(self, handle, stream):
+        self.stream = stream.value
+        return 0
+
+    def cublasSetMathMode(self, handle, mode):
+        return 0
+
+    def multiply(self, real, ways, m, n, k, a, lda, step_a, b, ldb, step_b, c, ldc, step_c, count):
+        width = np.dtype(real).itemsize
+
+        def matrix(start, ld, step, t, rows, columns):
+            raw = (ctypes.c_char * (width * (ld * (columns - 1) + rows))).from_address(start.value + width * step.value * t)
+            return np.lib.stride_tricks.as_strided(np.frombuffer(raw, real), (rows, columns), (width, width * ld))
+        for t in range(count):
+            left = matrix(a, lda, step_a, t, k, m).T if ways[0] else matrix(a, lda, step_a, t, m, k)
+            right = matrix(b, ldb, step_b, t, n, k).T if ways[1] else matrix(b, ldb, step_b, t, k, n)
+            matrix(c, ldc, step_c, t, m, n)[...] = left @ right
+
+    def of(self, real):
+        def call(handle, way_a, way_b, m, n, k, alpha, a, lda, step_a, b, ldb, step_b, beta, c, ldc, step_c, count):
+            assert (alpha._obj.value, beta._obj.value) == (1, 0)
+            self.calls.append((m, n, k, count))
+            run = lambda: self.multiply(real, (way_a, way_b), m, n, k, a, lda, step_a, b, ldb, step_b, c, ldc, step_c, count)
+            Builder.present.recorded.append(run) if self.stream == 8 else run()
+            return 0
+        return call
+
+    @property
+    def cublasSgemmStridedBatched(self):
+        return self.of("float32")
+
+    @property
+    def cublasDgemmStridedBatched(self):
+        return self.of("float64")
+
+
 @pytest.fixture
 def device(monkeypatch):
     """A device whose machine code is the text of its kernels."""
@@ -111,7 +156,7 @@ def device(monkeypatch):
         return Cubin(code.encode(), "kernel", 16, 0, 0, 0, 0)
 
     monkeypatch.setattr(cubins, "find", find)
-    found = runtime.CudaDevice(Core(), Driver())
+    found = runtime.CudaDevice(Core(), Driver(), lambda: blas.Cublas(Library()))
     monkeypatch.setattr(runtime, "device", lambda: found)
     return found
 
@@ -147,6 +192,32 @@ def test_parameters_and_results_on_the_device(device):
         assert isinstance(result, DeviceArray) and np.array_equal(np.asarray(result), np.full(4, 2 * k, "f"))
         assert result.__cuda_array_interface__["stream"] == 7 and result.__cuda_array_interface__["shape"] == (4,)
     assert np.array_equal(w.get_value(), np.full(4, 3, "f"))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("ta, tb", [(0, 0), (0, 1), (1, 0), (1, 1)])
+def test_matrix_products_are_left_to_the_library(device, ta, tb, dtype, rng):
+    shapes = (3, 90, 70) if ta else (3, 70, 90), (3, 80, 90) if tb else (3, 90, 80)
+    a, b, c = T.tensor("a", shapes[0], dtype), T.tensor("b", shapes[1], dtype), T.tensor("c", (80,), dtype)
+    product = (T.transpose(a, (0, 2, 1)) if ta else a) @ (T.transpose(b, (0, 2, 1)) if tb else b)
+    f, g = (sg.function([a, b, c], [T.relu(product + c), *sg.grad(T.sum(product ** 2), [a, b])], backend=k) for k in ("cuda", "reference"))
+    for _ in range(2):
+        arrays = [rng.standard_normal(s).astype(dtype) for s in (*shapes, (80,))]
+        for got, want in zip(f(*arrays), g(*arrays)):
+            assert_close(got, want, factor=32.0)
+    assert len(device.library.library.calls) == 6 and all(call[3] == 3 for call in device.library.library.calls)
+
+
+def test_what_the_library_cannot_do_is_done_in_tiles(device, rng):
+    x, flag = T.tensor("x", (80, 80)), T.tensor("flag", (), "bool")
+    y = sg.ifelse(flag, x @ x, x)                       # under a condition
+    z = T.tensor("z", (40, 20, 20, 20))
+    f = sg.function([x, flag], y, backend="cuda")
+    g = sg.function([z], T.conv2d(z, T.ones((16, 20, 3, 3))), backend="cuda")
+    a, b = rng.standard_normal((80, 80)).astype("f"), rng.standard_normal((40, 20, 20, 20)).astype("f")
+    assert_close(f(a, True), a @ a, factor=32.0)
+    g(b)
+    assert not device.library.library.calls
 
 
 def test_out_of_memory_says_how_much_was_asked_and_leaves_the_device_usable(device):

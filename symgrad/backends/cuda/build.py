@@ -96,7 +96,7 @@ class Program:
         self.counts = counts_of(d for y in outputs for d in y.dims)         # results too: they say how much of a result counts
         computed, self.places = distinct_outputs([*outputs, *self.counts], lambda y: make(ROWS["positive"], [y]))
         start = time.perf_counter()
-        self.plan: Plan = make_plan(inputs, computed)
+        self.plan: Plan = make_plan(inputs, computed, library=device.has_blas)
         self.kernels: list[CudaKernel] = self.plan.flat()  # type: ignore[assignment]
         device.prepare(self.kernels)
         self.deciding = size_deciders(computed)

@@ -41,6 +41,8 @@ class Region:
 class Device(Protocol):
     """Memory, copies and launches, all in order."""
 
+    has_blas: bool                          # matrix products may be launches of the library
+
     def prepare(self, kernels: Sequence[CudaKernel]) -> None:
         """Compile what is going to be launched."""
 

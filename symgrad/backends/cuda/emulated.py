@@ -33,6 +33,7 @@ class EmulatedDevice:
     def prepare(self, kernels: Sequence[CudaKernel]) -> None:
         """Kernels are compiled when they first run."""
 
+    has_blas = False
     stream_handle = None
 
     def __init__(self) -> None:

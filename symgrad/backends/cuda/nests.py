@@ -19,7 +19,7 @@ from ...loops import ir
 from ...loops.ir import E
 from ...schedule.lower import Accumulate, Effect, Finish, Nest, Store, flat_index, replace_indices, subexpressions
 from ..text import CHUNK
-from . import contract
+from . import blas, contract
 from .launch import Launch
 from .printer import COMMUTATIVE, CudaPrinter, fits
 
@@ -33,14 +33,20 @@ Loops = Sequence[tuple[Atom, Any]]
 Start = Callable[[], CudaPrinter]
 
 
-def print_nest(nest: Nest, start: Start) -> Iterator[Launch]:
-    """The kernels of a nest. `start()` gives a printer for each, with what all of them begin with."""
+def print_nest(nest: Nest, start: Start, library: bool = False) -> Iterator[Any]:
+    """The kernels of a nest. `start()` gives a printer for each, with what all of them begin with. library: matrix products may be cuBLAS's."""
     for effects, reduced in parts(nest):
         kept = [(a, extent) for a, extent in nest.loops if a not in reduced]
         if reduced:
             yield from print_reduction(start, effects, kept, [(a, extent) for a, extent in nest.loops if a in reduced], nest.loops[-1][0] in reduced)
         elif (contraction := contract.find(effects, kept)) is not None:
-            yield from contract.print_contraction(start, effects, kept, contraction)
+            done = blas.by_library(effects, kept, contraction) if library else None
+            if done is None:
+                yield from contract.print_contraction(start, effects, kept, contraction)
+            else:
+                yield done[0]
+                if done[1]:
+                    yield print_points(start, done[1], kept)
         else:
             yield print_points(start, effects, kept)
 

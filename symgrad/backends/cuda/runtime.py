@@ -18,7 +18,7 @@ from ...base.errors import BackendError, four_parts
 from ...base.origin import show, user_line
 from ...graph.node import Node
 from ...graph.shared import Shared
-from . import cubins
+from . import blas, cubins
 from .array import DeviceArray, is_on_device
 from .build import Executable
 from .compiler import INSTALL
@@ -32,11 +32,13 @@ WITHOUT = 'backend="cuda-emulated" runs the same kernels without a GPU, backend=
 class CudaDevice:
     """The present device of `cuda.core`, and one stream on which everything happens in order."""
 
-    def __init__(self, core: Any, driver: Any) -> None:
-        """core, driver: the modules `cuda.core` and `cuda.bindings.driver`, or what stands in for them in tests."""
+    def __init__(self, core: Any, driver: Any, library: Callable[[], blas.Cublas | None] = lambda: None) -> None:
+        """core, driver: the modules `cuda.core` and `cuda.bindings.driver`; library: finds cuBLAS. Tests have stand-ins for all three."""
         self.core, self.driver = core, driver
         self.device = core.Device()
         self.device.set_current()
+        self.library = library()
+        self.has_blas = self.library is not None
         self.capability: tuple[int, int] = tuple(self.device.compute_capability)
         self.stream = self.device.create_stream()
         self.target: Any = self.stream                              # what launches go to: the stream, or a graph being recorded
@@ -53,7 +55,7 @@ class CudaDevice:
     # ---- kernels
     def prepare(self, kernels: Sequence[CudaKernel]) -> None:
         for kernel in kernels:
-            if self._key(kernel) not in self.handles:
+            if not isinstance(kernel, blas.Product) and self._key(kernel) not in self.handles:
                 made = cubins.find(kernel, self.capability)
                 self.handles[self._key(kernel)] = self.core.ObjectCode.from_cubin(made.code).get_kernel(made.entry)
 
@@ -62,6 +64,9 @@ class CudaDevice:
         return kernel.text, kernel.types, kernel.block
 
     def launch(self, kernel: CudaKernel, blocks: int, arguments: Sequence[Memory | int]) -> None:
+        if isinstance(kernel, blas.Product):
+            self._multiply(kernel, [a.address for a in arguments if isinstance(a, Memory)])
+            return
         shape = blocks, kernel.block
         if shape not in self.configurations:
             self.configurations[shape] = self.core.LaunchConfig(grid=blocks, block=kernel.block)
@@ -69,6 +74,14 @@ class CudaDevice:
         values = [a if isinstance(a, int) else a.address for a in arguments]
         self.launched.append(kernel)
         self._asked(lambda: self.core.launch(self.target, self.configurations[shape], self.handles[self._key(kernel)], *values))
+        if config.check and self.target is self.stream:
+            self.synchronise()
+
+    def _multiply(self, product: blas.Product, addresses: Sequence[int]) -> None:
+        assert self.library is not None
+        stream = self.target.stream if self.target is not self.stream else self.stream
+        self.launched.append(product)
+        self._asked(lambda: self.library.multiply(product, *addresses, int(stream.handle)))
         if config.check and self.target is self.stream:
             self.synchronise()
 
@@ -180,7 +193,7 @@ def device() -> CudaDevice:
     except ImportError as error:
         raise BackendError(four_parts('backend="cuda"', f"{error}", show(user_line()), f"{INSTALL}; {WITHOUT}")) from None
     try:
-        return CudaDevice(core, driver)
+        return CudaDevice(core, driver, blas.find)
     except Exception as error:
         raise BackendError(four_parts('backend="cuda"', f"no usable NVIDIA GPU: {type(error).__name__}: {error}", show(user_line()),
                                       f"nvidia-smi shows whether the driver works; {WITHOUT}")) from None
