@@ -116,6 +116,23 @@ def test_heads_must_divide_the_features():
         sg.nn.MultiHeadAttention(8, 3)
 
 
+# ------------------------------------------------------------------------------------------ embedding
+def test_the_padding_row_of_an_embedding_is_zero_and_stays():
+    layer, index = sg.nn.Embedding(6, 3, padding_idx=-2, rng=0), np.array([[1, 4, 0], [4, -2, 1]])
+    module = torch.nn.Embedding(6, 3, padding_idx=-2, dtype=torch.float64)
+    np.testing.assert_array_equal(layer.w.get_value()[4], 0)
+    with torch.no_grad():
+        module.weight.copy_(torch.tensor(layer.w.get_value()))
+    x, weights = T.matrix("x", "int64"), rng.normal(size=(2, 3, 3))
+    got = sg.function([x], [layer(x), sg.grad((layer(x) * weights).sum(), layer.w)], backend="reference")(index)
+    rows = module(torch.tensor(index % 6))
+    (rows * torch.tensor(weights)).sum().backward()
+    np.testing.assert_allclose(got[0], rows.detach().numpy())
+    np.testing.assert_allclose(got[1], module.weight.grad.numpy())
+    with pytest.raises(ValueError, match="none of 6 rows"):
+        sg.nn.Embedding(6, 3, padding_idx=6)
+
+
 # ------------------------------------------------------------------------------------------ recurrent
 KINDS = {"RNN": {}, "RNN relu": {"nonlinearity": "relu"}, "GRU": {}, "LSTM": {}}
 

@@ -155,11 +155,15 @@ class Flatten(Layer):
 
 @value_layer
 class Embedding(Layer):
-    """Integer array (...) -> the rows of a table (n_rows, width) it names, (..., width)."""
+    """Integer array (...) -> the rows of a table (n_rows, width) it names, (..., width).
+
+    padding_idx: a row that starts as zeros and gets no gradient, for places that hold nothing; negative ones count from the end.
+    """
 
     n_rows: int
     width: int
     _: KW_ONLY
+    padding_idx: int | None = None
     name: str | None = None
     init: InitVar[Initialiser] = inits.normal(1.0)
     rng: InitVar[RngLike] = None
@@ -167,10 +171,18 @@ class Embedding(Layer):
 
     def __post_init__(self, init: Initialiser, rng: RngLike) -> None:
         value = init((self.n_rows, self.width), self.n_rows, self.width, inits.generator(rng))
+        if self.padding_idx is not None:
+            if not -self.n_rows <= self.padding_idx < self.n_rows:
+                raise ValueError(f"Embedding: padding_idx={self.padding_idx} is none of {self.n_rows} rows")
+            value[self.padding_idx] = 0
         set_field(self, w=parameter(value, "w"))
 
     def forward(self, index: Any) -> Any:
-        return self.w[index]
+        rows = self.w[index]
+        if self.padding_idx is None:
+            return rows
+        padding = T.expand_dims(T.equal(index % self.n_rows, self.padding_idx % self.n_rows), -1)
+        return T.where(padding, sg.stop_gradient(rows), rows)
 
 
 @value_layer
