@@ -6,7 +6,8 @@ from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 
 PARTS = (("numba-cuda", "compiles kernels", "cuda"), ("nvidia-nvvm", "compiles kernels", "cuda"), ("nvidia-nvjitlink", "links kernels", "cuda"),
-         ("cuda-core", "launches kernels", "cuda"), ("cuda-bindings", "launches kernels", "cuda"), ("nvidia-cublas", "matrix products, which kernels of our own do without it", "cuda-blas"))
+         ("cuda-core", "launches kernels", "cuda"), ("cuda-bindings", "launches kernels", "cuda"),
+         ("nvidia-cublas", "matrix products, which kernels of our own do without it", "cuda-blas"))
 
 
 def rows() -> list[tuple[str, ...]]:
