@@ -40,7 +40,7 @@ class Partition(Row):
     bounds_advice = "labels number what they choose from 0, or from the end when negative"
     samples = [
         sample(np.array([1, 0, 2, 1, 0]), dtypes=("int64",), labels=3, grad=False),
-        sample(np.array([4, -1, 1, -5]), dtypes=("int64",), labels=2, grad=False),
+        sample(np.array([1, -1, 0, -2]), dtypes=("int64",), labels=2, grad=False),
         sample(np.zeros(0, "int64"), dtypes=("int64",), labels=2, grad=False),
     ]
 
