@@ -69,6 +69,28 @@ def test_processes_report_times_starts_and_memory(cells):
         assert cell.difference is None or cell.difference < 1e-5
 
 
+def test_processes_take_turns_and_stop_in_time():
+    order = []
+
+    class Process:
+        def __init__(self, name):
+            self.name = name
+
+        def ask(self, line):
+            order.append(self.name)
+            return {"seconds": 1.0}
+    a, b = Process("a"), Process("b")
+    assert turns.take_turns([a, b], Plan(rounds=5)) == {a: [1.0] * 5, b: [1.0] * 5} and order == ["a", "b"] * 5
+    assert turns.take_turns([a], Plan(rounds=5, budget=0.0)) == {a: [1.0] * 3}
+
+
+def test_cases_that_are_compared_take_turns_together(monkeypatch):
+    groups = []
+    monkeypatch.setattr(turns, "in_turns", lambda cases, *rest: groups.append(cases) or [])
+    turns.measure(["call", "gated4", "mlp", "gated4 off"], ["symgrad"], 1, Plan())
+    assert groups == [["call"], ["gated4", "gated4 off"], ["mlp"]]
+
+
 def test_a_failing_library_is_a_cell_with_its_error():
     (cell,) = turns.measure(["gated4"], ["nothing"], 1, Plan(rounds=1, seconds=0.0, cold=False, small=True))
     assert "in_nothing" in cell.error

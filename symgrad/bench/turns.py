@@ -48,7 +48,7 @@ class Cell:
 class Plan:
     """How to measure: rounds of turns, seconds a turn, whether from an empty cache too, seconds a process may take to start.
 
-    Rounds end early, after three, when those of a case take longer than `budget` seconds.
+    Rounds end early, after three, when they have taken longer than `budget` seconds for every three processes.
     """
 
     rounds: int = 11
@@ -130,40 +130,51 @@ def installed(library: str, python: str) -> bool:
 
 
 def measure(cases: Sequence[str], libraries: Sequence[str], threads: int, plan: Plan, echo: Callable[[Cell], None] = lambda cell: None) -> list[Cell]:
-    """Every case in every library: a cell each, also where it failed."""
-    return [cell for case in cases for cell in one_case(case, libraries, threads, plan, echo)]
+    """Every case in every library: a cell each, also where it failed. Cases that are compared with each other take turns too."""
+    groups: dict[str, list[str]] = {}
+    for case in cases:
+        groups.setdefault(CASES[case].beside or case, []).append(case)
+    return [cell for group in groups.values() for cell in in_turns(group, libraries, threads, plan, echo)]
 
 
-def one_case(case: str, libraries: Sequence[str], threads: int, plan: Plan, echo: Callable[[Cell], None]) -> list[Cell]:
-    """All libraries at one case, in turns."""
-    cells = {library: Cell(library, case, threads) for library in libraries}
-    running: dict[str, Worker] = {}
+def in_turns(cases: Sequence[str], libraries: Sequence[str], threads: int, plan: Plan, echo: Callable[[Cell], None]) -> list[Cell]:
+    """All libraries at these cases."""
+    cells = [Cell(library, case, threads) for case in cases for library in libraries]
+    running: dict[tuple[str, str], Worker] = {}
     with tempfile.TemporaryDirectory() as folder:
-        for library, cell in cells.items():
-            cache = Path(folder) / library
+        for k, cell in enumerate(cells):
+            cache = Path(folder) / str(k)
             cache.mkdir()
             try:
                 if plan.cold:
-                    first = Worker(library, case, threads, cache, plan)
+                    first = Worker(cell.library, cell.case, threads, cache, plan)
                     cell.cold, cell.cold_mib = started(first.facts), first.end()
-                running[library] = Worker(library, case, threads, cache, plan)
-                cell.warm, cell.importing = started(running[library].facts), running[library].facts["import_seconds"]
+                warm = running[cell.case, cell.library] = Worker(cell.library, cell.case, threads, cache, plan)
+                cell.warm, cell.importing = started(warm.facts), warm.facts["import_seconds"]
             except RuntimeError as error:
                 cell.error = str(error)
-        times: dict[str, list[float]] = {library: [] for library in running}
-        begin = time.perf_counter()
-        for done in range(plan.rounds):
-            if done >= 3 and time.perf_counter() - begin > plan.budget:
-                break
-            for library, worker in running.items():
-                times[library].append(worker.ask(f"turn {plan.seconds}")["seconds"])
-        for library, worker in running.items():
-            cells[library].seconds, cells[library].warm_mib = statistics.median(times[library]), worker.end()
-            if REFERENCE in running and not CASES[case].random:
-                cells[library].difference = difference(worker.outputs, running[REFERENCE].outputs)
-    for cell in cells.values():
+        times = take_turns(list(running.values()), plan)
+        for cell in cells:
+            if worker := running.get((cell.case, cell.library)):
+                cell.seconds, cell.warm_mib = statistics.median(times[worker]), worker.end()
+                reference = running.get((cell.case, REFERENCE))
+                if reference and not CASES[cell.case].random:
+                    cell.difference = difference(worker.outputs, reference.outputs)
+    for cell in cells:
         echo(cell)
-    return list(cells.values())
+    return cells
+
+
+def take_turns(workers: Sequence[Worker], plan: Plan) -> dict[Worker, list[float]]:
+    """Seconds per call of each, turn by turn."""
+    times: dict[Worker, list[float]] = {worker: [] for worker in workers}
+    begin = time.perf_counter()
+    for done in range(plan.rounds):
+        if done >= 3 and time.perf_counter() - begin > plan.budget * len(workers) / 3:
+            break
+        for worker in workers:
+            times[worker].append(worker.ask(f"turn {plan.seconds}")["seconds"])
+    return times
 
 
 def started(facts: dict[str, float]) -> float:

@@ -34,6 +34,7 @@ class Case:
     sizes: dict[str, Any] = field(default_factory=dict)
     small: dict[str, Any] = field(default_factory=dict)
     random: bool = False                # results differ from call to call and between libraries
+    beside: str = ""                    # the case whose time it is compared with: the two take turns
 
 
 class Draw:
@@ -219,7 +220,7 @@ def split(m: Any, images: int = 3, side: int = 10, channels: int = 6) -> Run:
 def _gated(batch: int, second: bool) -> Case:
     name = f"gated{batch}{'' if second else ' off'}"
     return Case(name, f"training step of two convolutional circuits, batch {batch}, {'both on' if second else 'one off'}", gated,
-                {"batch": batch, "second": second}, {"batch": 2, "second": second})
+                {"batch": batch, "second": second}, {"batch": 2, "second": second}, beside="" if second else f"gated{batch}")
 
 
 _SMALL_VGG = {"side": 8, "batch": 2, "dense": (6, 5), "stack": (4, "pool", 5, "pool")}
@@ -232,7 +233,7 @@ CASES = {case.name: case for case in (
     *(_gated(batch, second) for batch in (4, 128) for second in (True, False)),
     Case("vgg", "guided backpropagation through VGG-16, 224x224, batch 1", vgg, {"side": 224, "batch": 1, "dense": (4096, 4096, 1000)}, _SMALL_VGG),
     Case("vgg plain", "the same with the ordinary gradient", vgg, {"side": 224, "batch": 1, "dense": (4096, 4096, 1000), "plain": True},
-         {**_SMALL_VGG, "plain": True}),
+         {**_SMALL_VGG, "plain": True}, beside="vgg"),
     Case("vgg32", "guided backpropagation through its shape at 32x32, batch 32", vgg, {"side": 32, "batch": 32, "dense": (512, 10)}, _SMALL_VGG),
     Case("rnn", "simple recurrence, 100 steps, value and gradients", recurrent, {"kind": "rnn"}, {"kind": "rnn", **_SMALL_LOOP}),
     Case("lstm", "LSTM, 100 steps, value and gradients", recurrent, {"kind": "lstm"}, {"kind": "lstm", **_SMALL_LOOP}),
