@@ -34,7 +34,7 @@ RECORD_WORDS = 8
 ITEM = {"function": 1, "table": 2, "words": 3, "pool": 4, "pieces": 5, "bytes": 6, "buffers": 7, "stages": 8, "rest": 9}
 
 SPINS = 7_000               # looks at the ticket before a worker sleeps: about a quarter of a millisecond
-PATIENCE = 10_000           # looks at `done` before the waiting thread lets others run
+PATIENCE = 2_000            # looks at `done` before the waiting thread lets others run
 # What tells a processor that a thread is only waiting: declaration and call.
 X86 = "declare void @llvm.x86.sse2.pause()", "call void @llvm.x86.sse2.pause()"
 ARM = "declare void @llvm.aarch64.hint(i32)", "call void @llvm.aarch64.hint(i32 1)"
