@@ -250,11 +250,6 @@ def ops_of_operands(pattern: Apply) -> list[tuple[int, frozenset[Any]]]:
     return [(k, ops) for k, a in enumerate(pattern.arguments) if (ops := first_ops(a)) is not None]
 
 
-def may_look_like(pattern: Any, inputs: Sequence[Any]) -> bool:
-    """Whether a node of the pattern's op on inputs of these ops may look like the pattern."""
-    return len(inputs) == len(pattern.arguments) and all(inputs[k] in ops for k, ops in ops_of_operands(pattern))
-
-
 def _match_literal(value: bool | int | float) -> Match:
     return lambda node, found: _is_value(node, value)
 

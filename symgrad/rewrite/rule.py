@@ -17,7 +17,7 @@ from typing import Any
 
 from ..graph.node import Node
 from ..ops.row import ROWS
-from .pattern import Found, Match, Pattern, build, fitted, lifted, matcher, may_look_like, orders, parameters
+from .pattern import Found, Match, Pattern, build, fitted, lifted, matcher, ops_of_operands, orders, parameters
 
 
 # ------------------------------------------------------------------------------- conditions and claims
@@ -95,10 +95,15 @@ class Rule:
         """The left side in every order of commuting operands."""
         return orders(self.left) if self.left is not None else []
 
+    @cached_property
+    def operands(self) -> list[tuple[int, list[tuple[int, frozenset[Any]]]]]:
+        """Per order of the left side: how many operands there are, and of which ops some must be."""
+        return [(len(p.arguments), ops_of_operands(p)) for p in self.lefts]  # type: ignore[attr-defined]
+
     def looks_at(self, row: Any, *inputs: Any) -> bool:
         """Whether nodes of this op, on nodes of those ops, may be the left side."""
         if self.left is not None:
-            return row is ROWS.get(self.left.name) and any(may_look_like(p, inputs) for p in self.lefts)  # type: ignore[attr-defined]
+            return row is ROWS.get(self.left.name) and any(all(inputs[k] in ops for k, ops in known) for n, known in self.operands if n == len(inputs))  # type: ignore[attr-defined]
         return self.roots(row) if callable(self.roots) else row.name in self.roots
 
     def apply(self, node: Node, uses: Callable[[Node], int] = lambda x: 1) -> Node | None:
