@@ -16,6 +16,7 @@ from ..base.poly import Atom, Poly
 from ..graph.node import Node, is_leaf
 from ..graph.walk import order
 from ..loops import ir
+from .columns import columns
 from .groups import PIECE, Group, Grouping
 from .lower import LARGE, Accumulate, Effect, Finish, Nest, coalesce, coefficient, lower_group, replace_indices, replace_loads, subexpressions
 from .plan import Scratch
@@ -82,7 +83,7 @@ def computed_here(group: Group, grouping: Grouping) -> list[Node]:
 def _nests(group: Group, grouping: Grouping) -> tuple[Nest, ...]:
     if group.template is not None:
         return ()
-    return tuple(piece for part in split(lower_group(group, grouping)) for piece in tile(coalesce(part)))
+    return tuple(piece for part in split(lower_group(group, grouping)) for tiled in tile(coalesce(part)) for piece in columns(tiled))
 
 
 def _effects(unit: Unit) -> list[Effect]:
