@@ -16,7 +16,7 @@ from symgrad.base.errors import CompileError
 from symgrad.ops.row import ROWS
 
 # their arguments are reduced with tables, in memory and in float64; or they are computed in float64 throughout
-LIBRARY = {"sin", "cos", "tan", "sinc", "digamma", "trigamma", "gammaln", "polygamma"}
+LIBRARY = {"sin", "cos", "tan", "sinc", "digamma", "trigamma", "gammaln", "polygamma", "poisson_draw", "binomial_draw"}
 CAPABILITIES = [(8, 0), (9, 0)]
 MOST_REGISTERS = 128            # of a thread: two blocks of 256 fit on a multiprocessor
 
