@@ -44,7 +44,7 @@ def write(path: Path, parts: Mapping[str, str]) -> list[str]:
 # ---------------------------------------------------------------------------------------------------------- tables
 def machine() -> str:
     """Processor, cores, versions and date."""
-    names = [f"{name} {found}" for name in ("numpy", "numba", "llvmlite") if (found := installed_version(name))]
+    names = [f"{name} {found}" for name in ("numpy", "numba", "llvmlite", "torch", "jax", "pytensor") if (found := installed_version(name))]
     return (f"{time.strftime('%d %B %Y')}; {processor()}, {os.cpu_count()} cores; Python {platform.python_version()}, {', '.join(names)}; "
             f"load {os.getloadavg()[0]:.1f} at the end.")
 
