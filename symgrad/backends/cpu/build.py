@@ -1,4 +1,4 @@
-"""The CPU backend: plans of Numba-compiled kernels, run by one native driver."""
+"""The CPU backend: plans of kernels that Numba defines and LLVM compiles, run by one native driver."""
 
 from __future__ import annotations
 
