@@ -548,3 +548,23 @@ def test_products_with_panels_laid_out_before_a_loop(m, k, n, dtype, transposed)
         h = y @ back.astype("f8")
         want.append(y)
     np.testing.assert_allclose(f(x, w, x[0]), want, rtol=2e-4 if dtype == "float32" else 1e-11, atol=1e-3 if dtype == "float32" else 1e-10)
+
+
+def test_panels_of_a_step_that_holds_a_loop():
+    """Products of the outer step and of the loop inside it, which is rebuilt on the way, both read panels."""
+    rng = np.random.default_rng(5)
+    x, w = rng.normal(size=(3, 4, 8, 40)).astype("float32"), (rng.normal(size=(40, 40)) / 8).astype("float32")
+    xs, ws = T.tensor("xs", x.shape), T.tensor("ws", w.shape)
+
+    def step(xt, h):
+        inner = sg.scan(lambda rows, s: T.tanh(s @ ws + rows), sequences=xt, outputs_info=h)
+        return T.tanh(inner[-1] @ ws)
+
+    f = sg.function([xs, ws], sg.scan(step, sequences=xs, outputs_info=T.zeros((8, 40)))[-1])
+    assert sum("matmul_panels" in k.what for k in f.executable.programs[()].plan.flat()) == 2
+    h = np.zeros((8, 40))
+    for xt in x.astype("f8"):
+        for rows in xt:
+            h = np.tanh(h @ w + rows)
+        h = np.tanh(h @ w)
+    np.testing.assert_allclose(f(x, w), h, rtol=2e-4, atol=1e-5)

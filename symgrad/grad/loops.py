@@ -106,7 +106,7 @@ class _StepBack:
         cotangents = [*self.g_next.values(), *self.g_out.values()]
         exprs = list(self.found.values())
         back = depends_on(exprs, cotangents)
-        moving = depends_on(exprs, [self.body.step, *self.body.elements, *(r for s in self.body.states for r in s.reads)])
+        moving = depends_on(exprs, self.body.varying)
         todo = [x for y in order(exprs, stop=lambda n: n not in back) if y in back for x in y.inputs if x not in back]
         todo += [y for y in exprs if y not in back]
         inputs, seen, kept, read = set(self.body.inputs), set(), dict[Node, None](), set(todo)

@@ -11,8 +11,8 @@ reads rows t + depth + tap and makes row t + depth. `last` is the last depth row
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -73,8 +73,18 @@ class Body:
     truncate: int | None = None
 
     @property
+    def reads(self) -> list[Node]:
+        """What is read of all states."""
+        return [r for s in self.states for r in s.reads]
+
+    @property
+    def varying(self) -> list[Node]:
+        """The inputs that differ from step to step."""
+        return [self.step, *self.elements, *self.reads]
+
+    @property
     def inputs(self) -> list[Node]:
-        return [self.step, *self.elements, *(r for s in self.states for r in s.reads), *self.constants]
+        return [*self.varying, *self.constants]
 
     @property
     def outputs(self) -> list[Node]:
@@ -91,12 +101,6 @@ class Body:
     def over(self, inputs: Sequence[Node], sizes: Mapping[poly.Atom, Any] | None = None) -> Body:
         """The body with its inputs replaced."""
         return self.on(inputs, substitute(self.outputs, dict(zip(self.inputs, inputs)), sizes=sizes))
-
-
-    def kept(self, states: Iterable[int], outs: Iterable[int]) -> Body:
-        """The body with some of its states and outputs."""
-        return Body(self.step, self.elements, tuple(self.states[j] for j in states), self.constants,
-                    tuple(self.outs[m] for m in outs), self.until, self.truncate)
 
 
 # ----------------------------------------------------------------------------------------- the op
@@ -272,11 +276,11 @@ def count(node: Node) -> Node:
     return make(ITEM, [node], k=2 * len(node.op.body.states) + len(node.op.body.outs))
 
 
-def rebodied(node: Node, body: Body, inputs: Sequence[Node] | None = None) -> Node:
+def rebodied(node: Node, body: Body) -> Node:
     """The loop with another closed body of the same inputs and results."""
     op, sizes = scan_of(body)
     given = node.op.given(node.attrs["sizes"])
-    return make(op, node.inputs if inputs is None else inputs, n=node.attrs["n"], sizes=tuple(poly.substitute(s, given.get) for s in sizes))
+    return make(op, node.inputs, n=node.attrs["n"], sizes=tuple(poly.substitute(s, given.get) for s in sizes))
 
 
 def rebodied_outs(node: Node, body: Body, more: Sequence[Node]) -> Node:
@@ -284,8 +288,7 @@ def rebodied_outs(node: Node, body: Body, more: Sequence[Node]) -> Node:
     if not more:
         return node
     p = parts(node)
-    longer = Body(body.step, body.elements, body.states, body.constants, (*body.outs, *more), body.until, body.truncate)
-    return make_scan(longer, p.sequences, p.initials, p.constants, node.attrs["n"])
+    return make_scan(replace(body, outs=(*body.outs, *more)), p.sequences, p.initials, p.constants, node.attrs["n"])
 
 
 __all__ = ["Body", "Parts", "Scan", "State", "Structure", "assumed_equal", "count", "is_scan", "last", "make_scan", "opened", "parts", "rebodied",

@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from ..base import poly
@@ -99,7 +100,7 @@ def _joined(nodes: Sequence[Node]) -> dict[Node, Node]:
     body = nodes[0].op.body
     outs = tuple(dict.fromkeys(y for node in nodes for y in node.op.body.outs))
     place = {y: m for m, y in enumerate(outs)}
-    whole = rebodied(nodes[0], Body(body.step, body.elements, body.states, body.constants, outs, body.until, body.truncate))
+    whole = rebodied(nodes[0], replace(body, outs=outs))
     states, mapping = 2 * len(body.states), {}
     for node in nodes:
         mapping |= {make(ITEM, [node], k=k): make(ITEM, [whole], k=k) for k in range(states)}
@@ -178,9 +179,8 @@ def hoisted(node: Node, _: set[int]) -> list[Node]:
     """The results of the loop with what does not depend on its states computed before it, where that is work."""
     body, p, n = opened(node), parts(node), node.attrs["n"]
     always = _movable(body)
-    reads = [r for s in body.states for r in s.reads]
-    changing = depends_on(body.outputs, [body.step, *body.elements, *reads])
-    waiting = depends_on(body.outputs, [body.step, *reads])
+    changing = depends_on(body.outputs, body.varying)
+    waiting = depends_on(body.outputs, [body.step, *body.reads])
     fixed = [x for x in _entering(body, changing) if x in always and _is_work(x)]
     early: set[Node] = set()
     moving = changing - waiting
@@ -194,10 +194,8 @@ def hoisted(node: Node, _: set[int]) -> list[Node]:
     outside = dict(zip(body.constants, p.constants))
     inner = {x: new_input(x._type) for x in [*fixed, *rows]}
     before = substitute(fixed, outside)
-    sources = {x: s for x, s in zip(body.elements, p.sequences)}
-    over = substitute(batched(rows, sources, n), outside) if rows else []
-    smaller = Body(body.step, (*body.elements, *(inner[x] for x in rows)), body.states, (*body.constants, *(inner[x] for x in fixed)),
-                   body.outs, body.until, body.truncate)
+    over = substitute(batched(rows, dict(zip(body.elements, p.sequences)), n), outside) if rows else []
+    smaller = replace(body, elements=(*body.elements, *(inner[x] for x in rows)), constants=(*body.constants, *(inner[x] for x in fixed)))
     new = make_scan(smaller.on(smaller.inputs, substitute(body.outputs, inner)), [*p.sequences, *over], p.initials, [*p.constants, *before], n)
     copy_notes(new, node)
     return results_of(new)
@@ -219,9 +217,8 @@ def _dims(x: Node) -> tuple:
 
 
 def _entering(body: Body, changing: set[Node]) -> list[Node]:
-    """The nodes outside `changing` that its nodes read, and results outside it."""
-    found = {x: None for y in order(body.outputs) if y in changing for x in y.inputs if x not in changing and not is_leaf(x)}
-    return [*found]
+    """The nodes outside `changing` that its nodes read."""
+    return list({x: None for y in order(body.outputs) if y in changing for x in y.inputs if x not in changing and not is_leaf(x)})
 
 
 def _leaving(body: Body, early: set[Node]) -> list[Node]:
@@ -290,8 +287,7 @@ class _Sinker:
         collected = [x for x in border if x not in set(body.inputs)]
         states = [j for j in range(n_states) if j not in self.totals]
         outs = [m for m in range(len(body.outs)) if m not in self.outs]
-        less = Body(body.step, body.elements, tuple(body.states[j] for j in states), body.constants,
-                    (*(body.outs[m] for m in outs), *collected), None, body.truncate)
+        less = replace(body, states=tuple(body.states[j] for j in states), outs=(*(body.outs[m] for m in outs), *collected))
         new = make_scan(less, self.parts.sequences, [self.parts.initials[j] for j in states], self.parts.constants, self.n)
         copy_notes(new, self.node)
         rows = {x: stacked(new, len(outs) + k) for k, x in enumerate(collected)}

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
-from ...graph.node import Node, is_leaf, new_input
-from ...graph.scan import Body, make_scan, opened, parts
+from ...graph.node import Node, new_input
+from ...graph.scan import make_scan, opened, parts
 from ...graph.walk import copy_notes, depends_on, order, substitute
 from ...ops.linear import matmul
 from ...ops.panels import panels_of, product_in_panels
@@ -21,8 +22,8 @@ def in_panels(outputs: Sequence[Node]) -> list[Node]:
 
 def _laid_out(node: Node, wanted: set[int]) -> list[Node]:
     body, p = opened(node), parts(node)
-    moving = depends_on(body.outputs, [body.step, *body.elements, *(r for s in body.states for r in s.reads)])
     inner = in_panels(body.outputs)
+    moving = depends_on(inner, body.varying)
     widths = {y: width for y in order(inner) if (width := _width(y, moving)) is not None}
     if not widths:
         return results_of(node)
@@ -32,7 +33,7 @@ def _laid_out(node: Node, wanted: set[int]) -> list[Node]:
         laid_out.setdefault((w, width), new_input(panels_of(w, width)._type))
     products = {y: product_in_panels(y.inputs[0], laid_out[y.inputs[1], width], y.dims[1]) for y, width in widths.items()}
     before = substitute([panels_of(w, width) for w, width in laid_out], dict(zip(body.constants, p.constants)))
-    new = Body(body.step, body.elements, body.states, (*body.constants, *laid_out.values()), body.outs, body.until, body.truncate)
+    new = replace(body, constants=(*body.constants, *laid_out.values()))
     loop = make_scan(new.on(new.inputs, substitute(inner, products)), p.sequences, p.initials, [*p.constants, *before], node.attrs["n"])
     copy_notes(loop, node)
     return results_of(loop)
@@ -43,7 +44,7 @@ def _width(y: Node, moving: set[Node]) -> int | None:
     if y.op is not matmul or y.ndim != 2 or not all(x._type.is_static for x in y.inputs) or not y.dtype.startswith("float"):
         return None
     x, w = y.inputs
-    if x not in moving or any(n in moving for n in order([w])) or (is_leaf(w) and not w._type.is_static):
+    if x not in moving or any(n in moving for n in order([w])):
         return None
     return panel_width(y.dtype, *x.dims, y.dims[1], host_target())
 
